@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the host of the memory-type tests is: do KVM and IOMMUFD work on it, and
+ * which of the CPU features does it have that decide about memory types?
+ *
+ * A feature is neither good nor bad in itself, so each is reported as a cell of
+ * the test matrix ("# memtype-cell: ..."), to be compared with what that machine
+ * is expected to have; see tools/testing/memtype/README.rst.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/iommufd.h>
+#include <linux/kvm.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+
+static void report(const char *feature, bool present)
+{
+	ksft_print_msg("memtype-cell: row=%s effective=%s forced=no\n",
+		       feature, present ? "yes" : "no");
+}
+
+/* Whether the line @key of /proc/cpuinfo has the word @flag. */
+static bool __maybe_unused cpuinfo_has(const char *key, const char *flag)
+{
+	FILE *cpuinfo = fopen("/proc/cpuinfo", "r");
+	char *line = NULL, *save, *word;
+	bool found = false;
+	size_t size = 0;
+
+	TEST_ASSERT(cpuinfo, "cannot open /proc/cpuinfo");
+	while (!found && getline(&line, &size, cpuinfo) > 0) {
+		if (strncmp(line, key, strlen(key)) || !strchr("\t ", line[strlen(key)]))
+			continue;
+		for (word = strtok_r(strchr(line, ':'), ":\n ", &save); word && !found;
+		     word = strtok_r(NULL, ":\n ", &save))
+			found = !strcmp(word, flag);
+	}
+	free(line);
+	fclose(cpuinfo);
+	return found;
+}
+
+#ifdef __x86_64__
+static void report_features(void)
+{
+	report("CPU: VMX", cpuinfo_has("flags", "vmx"));
+	report("CPU: SVM", cpuinfo_has("flags", "svm"));
+	/* As the kernel sees it: it clears the flag where self-snoop has errata. */
+	report("CPU: self-snoop", cpuinfo_has("flags", "ss"));
+	report("CPU: PAT", cpuinfo_has("flags", "pat"));
+	report("CPU: CLFLUSHOPT", cpuinfo_has("flags", "clflushopt"));
+	report("CPU: CLWB", cpuinfo_has("flags", "clwb"));
+	report("KVM: EPT", host_cpu_is_intel && get_kvm_intel_param_bool("ept"));
+	report("KVM: NPT", host_cpu_is_amd && get_kvm_amd_param_bool("npt"));
+}
+
+static bool has_two_dimensional_paging(void)
+{
+	return host_cpu_is_intel ? get_kvm_intel_param_bool("ept") :
+				get_kvm_amd_param_bool("npt");
+}
+#endif
+
+#ifdef __aarch64__
+/* Arm ARM D24.2: ID_AA64MMFR2_EL1.FWB (stage-2 forced write-back), CTR_EL0.DIC. */
+#define MMFR2_FWB_SHIFT	40
+#define CTR_DIC_SHIFT	29
+
+static void report_features(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	u64 mmfr2, ctr;
+
+	/* Not visible at EL0; KVM shows a vCPU what the host's CPUs have in common. */
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ID_AA64MMFR2_EL1), &mmfr2);
+	kvm_vm_free(vm);
+	asm volatile("mrs %0, ctr_el0" : "=r" (ctr));
+
+	report("CPU: FWB", (mmfr2 >> MMFR2_FWB_SHIFT) & 0xf);
+	report("CPU: DIC", (ctr >> CTR_DIC_SHIFT) & 1);
+}
+
+static bool has_two_dimensional_paging(void)
+{
+	return true;	/* KVM has no other mode on arm64 */
+}
+#endif
+
+static bool iommufd_works(void)
+{
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	int fd = open("/dev/iommu", O_RDWR);
+	bool works = fd >= 0 && !ioctl(fd, IOMMU_IOAS_ALLOC, &alloc) && alloc.out_ioas_id;
+
+	close(fd);
+	return works;
+}
+
+int main(void)
+{
+	struct kvm_vm *vm;
+	int fd;
+
+	ksft_print_header();
+	ksft_set_plan(4);
+
+	fd = open("/dev/kvm", O_RDWR);
+	ksft_test_result(fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION,
+			 "/dev/kvm speaks API version %d\n", KVM_API_VERSION);
+	close(fd);
+
+	vm = vm_create_barebones();
+	ksft_test_result(vm->fd >= 0, "KVM creates a VM\n");
+	kvm_vm_free(vm);
+
+	ksft_test_result(has_two_dimensional_paging(), "KVM uses two-dimensional paging\n");
+	ksft_test_result(iommufd_works(), "/dev/iommu allocates an IOAS\n");
+
+	report_features();
+	ksft_finished();
+}
