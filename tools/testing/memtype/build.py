@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels, selftests and boot images, all built out of tree under BUILD and incrementally.
+
+    <KERNEL>[-debug]/<arch>     kernel objects
+    selftests/<arch>            selftest programs, init and the uapi headers they are built with
+    run/<machine>               initramfs, ISO and console of the last run
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import data
+from console import KUNIT, Test
+from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, TREES, fail, output, say
+
+# Where the machine's test list and programs are in the initramfs (init.c).
+INSIDE = "/memtype"
+# Seconds between two signs of life of a long build.
+PROGRESS = 15
+
+
+def objects(arch: str) -> Path:
+    return BUILD / (KERNEL + ("-debug" if CONFIG == "debug" else "")) / arch
+
+
+def environment() -> dict[str, str]:
+    """ccache must hit from any clone, and the same input must give the same kernel."""
+    return {**os.environ, "CCACHE_BASEDIR": str(BUILD), "CCACHE_NOHASHDIR": "1",
+            "KBUILD_BUILD_TIMESTAMP": "@0", "KBUILD_BUILD_USER": "memtype",
+            "KBUILD_BUILD_HOST": "memtype", "LOCALVERSION": ""}
+
+
+def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> None:
+    """Runs make with its output in `log`, saying now and then how far it is."""
+    cross = ARCHES[arch][0]
+    command = ["make", f"-j{os.cpu_count()}", f"ARCH={arch}", f"CROSS_COMPILE={cross}",
+               f"CC=ccache {cross}gcc", *map(str, words)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with log.open("w", encoding="utf-8", errors="replace") as sink:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink,
+                                   stderr=subprocess.STDOUT, env={**environment(), **env})
+        try:
+            while process.returncode is None:
+                try:
+                    process.wait(PROGRESS)
+                except subprocess.TimeoutExpired:
+                    steps = re.findall("^  [A-Z]", log.read_text(errors="replace"), re.M)
+                    say(f"  {what}: {len(steps)} steps, {time.monotonic() - start:.0f} s")
+        finally:
+            process.terminate()
+    if process.returncode:
+        lines = log.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if re.search(r"error|\*\*\*|undefined reference", line)]
+        fail(f"{what} failed; the first errors of {log}:\n  " + "\n  ".join(errors[:15]))
+    if time.monotonic() - start > PROGRESS:
+        say(f"  {what}: done, {time.monotonic() - start:.0f} s")
+
+
+def fragments(arch: str) -> list[Path]:
+    names = ["common", arch, *(["debug"] if CONFIG == "debug" else []),
+             *(["patched"] if KERNEL == "patched" else [])]
+    return [HERE / "configs" / f"{name}.config" for name in names]
+
+
+def wanted_options(files: list[Path]) -> dict[str, str]:
+    """Option → its line; a later fragment overrides an earlier one."""
+    wanted = {}
+    for path in files:
+        for line in path.read_text().splitlines():
+            match = re.match(r"(?:# )?(CONFIG_\w+)[= ]", line)
+            if match:
+                wanted[match[1]] = line
+    return wanted
+
+
+def lost_options(wanted: dict[str, str], config: str) -> list[str]:
+    """The wanted lines that a .config does not have."""
+    lines = set(config.splitlines())
+    return [line for option, line in wanted.items() if line not in lines
+            and not (line.endswith("is not set") and f"{option}=" not in config)]
+
+
+def configure(arch: str) -> None:
+    """allnoconfig + fragments; stops if an option did not survive."""
+    out = objects(arch)
+    wanted = wanted_options(fragments(arch))
+    merged = "\n".join(wanted.values()) + "\n"
+    stamp = out / "memtype.config"
+    key = f"# {output(['git', '-C', TREES[KERNEL], 'rev-parse', 'HEAD^{tree}'])}{merged}"
+    if stamp.exists() and stamp.read_text() == key and (out / ".config").exists():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    fragment = out / "memtype.fragment"
+    fragment.write_text(merged)
+    make(f"{arch} configuration", arch, out / "config.log", "-C", TREES[KERNEL], f"O={out}",
+         f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig")
+    lost = lost_options(wanted, (out / ".config").read_text())
+    if lost:
+        fail(f"{arch}: these options did not survive (a dependency is missing?):\n  "
+             + "\n  ".join(lost))
+    stamp.write_text(key)
+
+
+def kernel(arch: str) -> Path:
+    """Builds the kernel and returns its boot image."""
+    configure(arch)
+    out = objects(arch)
+    image = ARCHES[arch][1]
+    make(f"{arch} {KERNEL} kernel", arch, out / "build.log", "-C", TREES[KERNEL], f"O={out}",
+         Path(image).name)
+    return out / image
+
+
+def selftest_programs(arch: str, out: Path, wanted: list[Path], what: str, *words: str,
+                      **env: str) -> Path:
+    """Builds selftest programs of one directory with its own Makefile; returns make's log."""
+    directory = wanted[0].parts[0]
+    headers = BUILD / "selftests" / arch / "headers/usr/include"
+    log = out / f"{directory}.log"
+    (out / directory).mkdir(parents=True, exist_ok=True)
+    make(what, arch, log, "-C", TREES["patched"] / "tools/testing/selftests" / directory,
+         f"OUTPUT={out / directory}", f"LINUX_HDR_PATH={headers}",
+         f"KHDR_INCLUDES=-isystem {headers}", "LDFLAGS=-pthread -no-pie -static",
+         *words, *[out / path for path in wanted], **env)
+    return log
+
+
+def selftests(arch: str, also: list[Path] | None = None) -> Path:
+    """Builds init, the selftest programs of tests.toml and `also`; returns where they are.
+
+    They come from the patched tree for every kernel, so that KERNEL=base runs the same probes.
+    """
+    tree = TREES["patched"]
+    out = BUILD / "selftests" / arch
+    make(f"{arch} headers", arch, out / "headers.log", "-C", tree, f"O={out / 'headers'}",
+         "headers")
+    wanted = data.programs(arch) + (also or [])
+    for directory in sorted({path.parts[0] for path in wanted}):
+        selftest_programs(arch, out, [path for path in wanted if path.parts[0] == directory],
+                          f"{arch} {directory} selftests")
+    init = out / "init"
+    source = tree / "tools/testing/memtype/init.c"
+    if not init.exists() or init.stat().st_mtime < source.stat().st_mtime:
+        output([f"{ARCHES[arch][0]}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
+                "-o", init, source])
+    return out
+
+
+def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = None) -> None:
+    """Packs init, the test list and the programs with the kernel's own gen_init_cpio."""
+    built = BUILD / "selftests" / arch
+    target.parent.mkdir(parents=True, exist_ok=True)
+    programs = [test for test in tests if test.suite != KUNIT]
+    listing = target.parent / "tests"
+    listing.write_text("".join(" ".join([test.suite, f"{INSIDE}/{test.program}", *test.args]) + "\n"
+                               for test in programs))
+    entries = [f"dir {path} 0755 0 0" for path in ("/dev", "/bin", INSIDE)]
+    entries += ["nod /dev/console 0600 0 0 c 5 1", f"file /init {built}/init 0755 0 0",
+                f"file {INSIDE}/tests {listing} 0644 0 0"]
+    if shell:
+        entries.append(f"file /bin/busybox {shell} 0755 0 0")
+    directories: set[str] = set()
+    files = {}
+    for test in programs:
+        path = Path(test.program)
+        directories.update(str(parent) for parent in path.parents if str(parent) != ".")
+        # Debug information would fill the initramfs; the unstripped program stays under BUILD.
+        stripped = target.parent / "programs" / path
+        stripped.parent.mkdir(parents=True, exist_ok=True)
+        output([f"{ARCHES[arch][0]}strip", "-o", stripped, built / path])
+        files[test.program] = f"file {INSIDE}/{path} {stripped} 0755 0 0"
+    entries += [f"dir {INSIDE}/{path} 0755 0 0" for path in sorted(directories)]
+    entries += files.values()
+    spec = target.parent / "initramfs.spec"
+    spec.write_text("\n".join(entries) + "\n")
+    with target.open("wb") as sink:
+        subprocess.run([objects(arch) / "usr/gen_init_cpio", spec], stdout=sink, check=True)
+
+
+def iso(image: Path, initrd: Path, cmdline: str, target: Path) -> None:
+    """An El Torito image for emulators that cannot load a kernel themselves."""
+    root = target.parent / "iso"
+    shutil.rmtree(root, ignore_errors=True)
+    (root / "isolinux").mkdir(parents=True)
+    shutil.copy(image, root / "kernel")
+    shutil.copy(initrd, root / "initrd")
+    shutil.copy("/usr/lib/ISOLINUX/isolinux.bin", root / "isolinux")
+    shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", root / "isolinux")
+    (root / "isolinux/isolinux.cfg").write_text(
+        f"default test\nlabel test\n  kernel /kernel\n  append initrd=/initrd {cmdline}\n")
+    output(["xorriso", "-as", "mkisofs", "-quiet", "-o", target, "-b", "isolinux/isolinux.bin",
+            "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4",
+            "-boot-info-table", root])
+
+
+def busybox(arch: str) -> Path:
+    """A static shell for `make shell`; another architecture's package is only unpacked here.
+
+    A package manager state of our own leaves the user's list of architectures alone.
+    """
+    if arch == "x86_64":
+        return Path("/bin/busybox")
+    out = BUILD / "busybox" / arch
+    found = out / "bin/busybox"
+    if found.exists():
+        return found
+    state = BUILD / "busybox" / "apt"
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()
+    options = ["-o", f"APT::Architecture={arch}", "-o", f"APT::Architectures={arch}",
+               "-o", f"Dir::State={state}/state", "-o", f"Dir::State::status={state}/status",
+               "-o", f"Dir::Cache={state}/cache", "-o", "APT::Sandbox::User=root"]
+    say(f"  downloading the {arch} busybox-static")
+    output(["apt-get", *options, "update"])
+    output(["apt-get", *options, "download", "busybox-static"], cwd=state)
+    output(["dpkg", "-x", next(state.glob("busybox-static_*.deb")), out])
+    return found
+
+
+def decode(arch: str, log: list[str]) -> list[str]:
+    """The log with addresses as file:line, by the kernel's own script."""
+    vmlinux = objects(arch) / "vmlinux"
+    script = TREES[KERNEL] / "scripts/decode_stacktrace.sh"
+    done = subprocess.run(["bash", script, vmlinux, TREES[KERNEL]], input="\n".join(log) + "\n",
+                          text=True, capture_output=True, check=False, cwd=BUILD,
+                          env={**os.environ, "CROSS_COMPILE": ARCHES[arch][0]})
+    return done.stdout.splitlines() if done.returncode == 0 and done.stdout else log

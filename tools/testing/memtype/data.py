@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""machines.toml and tests.toml, read and checked: a typing error there must not hide a test."""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import settings
+from console import BOOT, KUNIT, Test
+from settings import HERE, fail
+
+
+@dataclass
+class Machine:
+    """One table of machines.toml."""
+    name: str
+    arch: str
+    emulator: str
+    command: str
+    cmdline: str
+    boot_limit: int
+    time_limit: int
+    proves: str
+    proves_not: str
+    bochsrc: str = ""
+
+
+def read(name: str) -> dict[str, Any]:
+    path = HERE / name
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        fail(f"{path}: {error}")
+
+
+def build(kind: type[Any], where: str, values: dict[str, Any]) -> Any:
+    """An object of the dataclass `kind`; unknown and missing fields are errors."""
+    known = {field.name for field in fields(kind)}
+    if set(values) - known:
+        fail(f"{where}: unknown field {', '.join(sorted(set(values) - known))}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        fail(f"{where}: {error}")
+
+
+def all_machines() -> dict[str, Machine]:
+    machines = {}
+    for name, values in read("machines.toml").items():
+        machine: Machine = build(Machine, f"machines.toml: {name}", {"name": name, **values})
+        if machine.arch not in settings.ARCHES:
+            fail(f"machines.toml: {name}: unknown arch {machine.arch}")
+        if machine.emulator not in ("qemu", "bochs"):
+            fail(f"machines.toml: {name}: unknown emulator {machine.emulator}")
+        machines[name] = machine
+    return machines
+
+
+def all_tests(machines: dict[str, Machine]) -> list[Test]:
+    tests = []
+    taken: set[tuple[str, str]] = set()
+    for number, values in enumerate(read("tests.toml")["test"], 1):
+        where = f"tests.toml: test {values.get('suite', number)}"
+        rows = values.pop("rows", {})
+        test: Test = build(Test, where, {"machines": list(machines), **values})
+        test.program = test.program or test.suite
+        test.rows = {row: expectation(where, row, wanted, machines)
+                     for row, wanted in rows.items()}
+        if test.suite == BOOT or " " in test.suite:
+            fail(f"{where}: the name is reserved or has a space")
+        if not all(isinstance(arg, str) and len(arg.split()) == 1 for arg in test.args):
+            fail(f"{where}: args must be words without spaces")
+        for name in test.machines:
+            if name not in machines:
+                fail(f"{where}: unknown machine {name}")
+            if (name, test.suite) in taken:
+                fail(f"{where}: is there twice for {name}")
+            taken.add((name, test.suite))
+        tests.append(test)
+    return tests
+
+
+def expectation(where: str, row: str, wanted: dict[str, Any],
+                machines: dict[str, Machine]) -> dict[str, str]:
+    """What a row should read, by machine; under KERNEL=base its table `base` goes first."""
+    base = wanted.pop("base", {})
+    for name in [*wanted, *base]:
+        if name not in machines:
+            fail(f"{where}: row {row}: unknown machine {name}")
+    return {**wanted, **base} if settings.KERNEL == "base" else wanted
+
+
+def select() -> tuple[dict[str, Machine], list[Test]]:
+    """The machines and tests that MACHINE= and TEST= leave; shell patterns, comma-separated."""
+    def chosen(name: str, patterns: str) -> bool:
+        return not patterns or any(fnmatch.fnmatchcase(name, pattern.strip())
+                                   for pattern in patterns.split(","))
+
+    everything = all_machines()
+    tests = [test for test in all_tests(everything) if chosen(test.suite, settings.TEST)]
+    machines = {name: machine for name, machine in everything.items()
+                if chosen(name, settings.MACHINE)
+                # KASAN and lockdep would make Bochs take hours.
+                and not (settings.CONFIG == "debug" and machine.emulator == "bochs")
+                and any(name in test.machines for test in tests)}
+    if not machines:
+        fail(f"no test matches MACHINE={settings.MACHINE} TEST={settings.TEST} (see make list)")
+    return machines, tests
+
+
+def programs(arch: str) -> list[Path]:
+    """The selftest programs that the machines of `arch` run, as <directory>/<program>."""
+    machines = all_machines()
+    return sorted({Path(test.program) for test in all_tests(machines) if test.suite != KUNIT
+                   and any(machines[name].arch == arch for name in test.machines)})

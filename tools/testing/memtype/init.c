@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The init of a test machine: runs the programs that /memtype/tests lists, one
+ * after the other, and powers the machine off.
+ *
+ * Everything goes to the console through /dev/kmsg, so that on every emulator
+ * the programs' output and the kernel's own messages come out in one order.
+ * Each record of ours starts with one of these, which no kernel message does:
+ *
+ *	memtype> boot			the tests are about to start
+ *	memtype> start NAME		the program NAME starts
+ *	memtype| TEXT			a line of its output
+ *	memtype+ TEXT			a part of a line that the next record continues
+ *	memtype> end NAME exit=N	it ended with exit code N
+ *	memtype> end NAME signal=N	... or was killed by signal N
+ *	memtype> done			all programs ran, the machine powers off
+ *
+ * A line of /memtype/tests is NAME PROGRAM [ARGUMENT...], separated by spaces.
+ * Where the initramfs holds a shell (make shell), that runs on the console
+ * instead.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+#include "../selftests/kselftest.h"
+
+#define TESTS		"/memtype/tests"
+#define SHELL		"/bin/busybox"
+#define MAX_ARGS	32
+/* A record of /dev/kmsg holds 1024 bytes (PRINTKRB_RECORD_MAX), prefix included. */
+#define MAX_TEXT	900
+
+static int kmsg = -1;
+
+static __printf(1, 2) void say(const char *fmt, ...)
+{
+	char record[MAX_TEXT + 64];
+	va_list args;
+	int len;
+
+	va_start(args, fmt);
+	len = vsnprintf(record, sizeof(record), fmt, args);
+	va_end(args);
+
+	if (len >= (int)sizeof(record) - 1)
+		len = sizeof(record) - 2;
+	/* Without a line end the record would wait for the next one. */
+	record[len++] = '\n';
+	/* One write is one record; there is no one left to tell of a failure. */
+	if (write(kmsg, record, len) != len)
+		reboot(RB_POWER_OFF);
+}
+
+static void mount_all(void)
+{
+	static const struct {
+		const char *type, *dir;
+	} mounts[] = {
+		{ "devtmpfs",	"/dev" },
+		{ "proc",	"/proc" },
+		{ "sysfs",	"/sys" },
+		{ "devpts",	"/dev/pts" },
+		{ "tmpfs",	"/dev/shm" },
+		{ "tmpfs",	"/tmp" },
+		{ "debugfs",	"/sys/kernel/debug" },
+		{ "tracefs",	"/sys/kernel/tracing" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
+		mkdir(mounts[i].dir, 0755);
+		/* A failure shows as that of the first program that needs it. */
+		if (mount(mounts[i].type, mounts[i].dir, mounts[i].type, 0, NULL))
+			perror(mounts[i].dir);
+	}
+}
+
+static void shell(void)
+{
+	if (!fork()) {
+		setsid();
+		ioctl(STDIN_FILENO, TIOCSCTTY, 1);
+		execl(SHELL, "sh", "-l", NULL);
+		perror(SHELL);
+		_exit(1);
+	}
+	/* As PID 1, reap whatever the shell leaves behind; it is last to go. */
+	while (wait(NULL) > 0)
+		;
+}
+
+/* Passes on one line, in as many records as it needs. */
+static void say_line(char *line, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)line[i] < ' ' && line[i] != '\t')
+			line[i] = '?';
+
+	for (; len > MAX_TEXT; line += MAX_TEXT, len -= MAX_TEXT)
+		say("memtype+ %.*s", MAX_TEXT, line);
+	say("memtype| %.*s", (int)len, line);
+}
+
+/* Passes on the output of @child, a line at a time, until @child has ended. */
+static int relay(int fd, pid_t child)
+{
+	static char buf[1 << 16];
+	size_t used = 0;
+	bool ended = false;
+	int status = 0;
+
+	for (;;) {
+		struct pollfd pfd = { .fd = fd, .events = POLLIN };
+		char *line = buf, *end;
+		ssize_t got;
+
+		/* What the child wrote before it ended is still in the pty. */
+		if (poll(&pfd, 1, ended ? 0 : 50) > 0) {
+			got = read(fd, buf + used, sizeof(buf) - used);
+			if (got > 0)
+				used += got;
+			else if (ended)
+				break;
+		} else if (ended) {
+			break;
+		}
+
+		while ((end = memchr(line, '\n', buf + used - line))) {
+			say_line(line, end - line);
+			line = end + 1;
+		}
+		used -= line - buf;
+		memmove(buf, line, used);
+		if (used == sizeof(buf)) {
+			say_line(buf, used);
+			used = 0;
+		}
+
+		if (!ended && waitpid(child, &status, WNOHANG) == child)
+			ended = true;
+	}
+	if (used)
+		say_line(buf, used);
+
+	return status;
+}
+
+static void run(const char *name, char **argv)
+{
+	struct termios raw;
+	pid_t child;
+	int fd, status;
+
+	say("memtype> start %s", name);
+
+	/* On a terminal a program's stdout is line buffered, and in step with stderr. */
+	memset(&raw, 0, sizeof(raw));
+	cfmakeraw(&raw);
+	raw.c_cflag = CS8 | CREAD;
+	child = forkpty(&fd, NULL, &raw, NULL);
+	if (child < 0) {
+		say("memtype| cannot start: %s", strerror(errno));
+		say("memtype> end %s exit=127", name);
+		return;
+	}
+	if (!child) {
+		execv(argv[0], argv);
+		fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+
+	status = relay(fd, child);
+	/* The child leads a session: whatever it left behind must not run on. */
+	kill(-child, SIGKILL);
+	close(fd);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+
+	if (WIFSIGNALED(status))
+		say("memtype> end %s signal=%d", name, WTERMSIG(status));
+	else
+		say("memtype> end %s exit=%d", name, WEXITSTATUS(status));
+}
+
+/* Has kmemleak (CONFIG=debug) look now; the kernel log then says what it found. */
+static void find_leaks(void)
+{
+	int fd = open("/sys/kernel/debug/kmemleak", O_WRONLY);
+
+	if (fd < 0)
+		return;
+	/* It takes what is younger than 5 s (MSECS_MIN_AGE) for still in use. */
+	sleep(6);
+	if (write(fd, "scan", 4) != 4)
+		say("memtype: kmemleak: %s", strerror(errno));
+	close(fd);
+}
+
+static void run_all(void)
+{
+	FILE *tests = fopen(TESTS, "r");
+	char *line = NULL;
+	size_t size = 0;
+
+	if (!tests) {
+		say("memtype: %s: %s", TESTS, strerror(errno));
+		return;
+	}
+	while (getline(&line, &size, tests) > 0) {
+		char *words[MAX_ARGS + 1];
+		int n = 0;
+
+		line[strcspn(line, "\n")] = '\0';
+		for (char *w = strtok(line, " "); w && n < MAX_ARGS; w = strtok(NULL, " "))
+			words[n++] = w;
+		words[n] = NULL;
+		if (n >= 2)
+			run(words[0], words + 1);
+	}
+	free(line);
+	fclose(tests);
+	find_leaks();
+	say("memtype> done");
+}
+
+int main(void)
+{
+	mount_all();
+	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+
+	setenv("PATH", "/bin:/memtype", 1);
+	setenv("HOME", "/tmp", 1);
+	setenv("TERM", "linux", 1);
+	if (!access(SHELL, X_OK)) {
+		shell();
+	} else if (kmsg >= 0 && !chdir("/tmp")) {
+		say("memtype> boot");
+		run_all();
+	}
+	sync();
+	reboot(RB_POWER_OFF);
+	return 1;
+}

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""machines.toml, tests.toml and configuration fragments: mistakes in data must not hide a test."""
+
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import build
+import data
+import settings
+from console import Test
+from settings import Error
+
+MACHINES = data.all_machines()
+
+
+class Tables(unittest.TestCase):
+    def read(self, text: str, kernel: str = "patched") -> list[Test]:
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "tests.toml").write_text(text)
+            with mock.patch.object(data, "HERE", Path(scratch)), \
+                    mock.patch.object(settings, "KERNEL", kernel):
+                return data.all_tests(MACHINES)
+
+    def test_the_real_ones(self) -> None:
+        tests = data.all_tests(MACHINES)
+        self.assertLessEqual({"x86-amd", "x86-intel", "arm64-fwb", "arm64-nofwb"}, set(MACHINES))
+        self.assertTrue(all(any(name in test.machines for test in tests) for name in MACHINES))
+
+    def test_defaults(self) -> None:
+        test, = self.read('[[test]]\nsuite = "kvm/a"\ntimeout = 5')
+        self.assertEqual((test.program, test.args, test.ktap), ("kvm/a", [], True))
+        self.assertEqual(test.machines, list(MACHINES))
+
+    def test_mistakes(self) -> None:
+        for text, said in (
+                ('suite = "a"\ntimeout = 5\ntimeuot = 6', "unknown field timeuot"),
+                ('timeout = 5', "suite"),
+                ('suite = "a"\nargs = ["-v 1"]', "without spaces"),
+                ('suite = "a"\nargs = [1]', "without spaces"),
+                ('suite = "a"\ntimeout = 5\nmachines = ["vax"]', "unknown machine vax"),
+                ('suite = "a"\ntimeout = 5\nrows.r.vax = "WB"', "unknown machine vax"),
+                ('suite = "a"\ntimeout = 5\nrows.r.base.vax = "WB"', "unknown machine vax"),
+                ('suite = "a"\ntimeout = 5\n[[test]]\nsuite = "a"\ntimeout = 5', "is there twice"),
+                ('suite = "boot"\ntimeout = 5', "reserved"),
+                ('suite = ', "tests.toml")):
+            with self.subTest(text), self.assertRaisesRegex(Error, said):
+                self.read("[[test]]\n" + text)
+
+    def test_expectations_by_kernel(self) -> None:
+        text = ('[[test]]\nsuite = "a"\ntimeout = 5\n[test.rows."guest WC"]\nx86-intel = "WC"\n'
+                'x86-amd = "WC"\nbase.x86-intel = "forced"')
+        self.assertEqual(self.read(text)[0].rows["guest WC"],
+                         {"x86-intel": "WC", "x86-amd": "WC"})
+        self.assertEqual(self.read(text, "base")[0].rows["guest WC"],
+                         {"x86-intel": "forced", "x86-amd": "WC"})
+
+    def test_filters(self) -> None:
+        def names(machine: str, test: str) -> tuple[list[str], list[str]]:
+            with mock.patch.object(settings, "MACHINE", machine), \
+                    mock.patch.object(settings, "TEST", test):
+                machines, tests = data.select()
+                return list(machines), [item.suite for item in tests]
+
+        self.assertEqual(names("arm64-*", "kunit"), (["arm64-fwb", "arm64-nofwb"], ["kunit"]))
+        self.assertEqual(names("x86-amd, arm64-fwb", "k?nit")[0], ["x86-amd", "arm64-fwb"])
+        with self.assertRaisesRegex(Error, "no test matches"):
+            names("vax", "")
+
+
+class Options(unittest.TestCase):
+    """A configuration option that does not survive must be seen."""
+
+    def lost(self, fragment: str, config: str) -> list[str]:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "fragment"
+            path.write_text(fragment)
+            return build.lost_options(build.wanted_options([path]), config)
+
+    def test_options(self) -> None:
+        config = 'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_NAME="x y"\n'
+        self.assertEqual(self.lost('# a comment\nCONFIG_A=y\nCONFIG_NAME="x y"\n', config), [])
+        self.assertEqual(self.lost("CONFIG_B=y\n", config), ["CONFIG_B=y"])
+        self.assertEqual(self.lost("CONFIG_C=y\n", config), ["CONFIG_C=y"])
+        self.assertEqual(self.lost("CONFIG_A=m\n", config), ["CONFIG_A=m"])
+        self.assertEqual(self.lost("# CONFIG_C is not set\n", config), [])
+        self.assertEqual(self.lost("# CONFIG_A is not set\n", config), ["# CONFIG_A is not set"])
+
+
+if __name__ == "__main__":
+    unittest.main()
