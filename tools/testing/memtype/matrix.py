@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The main job: builds kernels and selftests, boots the machines, judges and reports."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import datetime
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import build
+import console
+import data
+import machine
+import report
+import settings
+import tree
+from console import Result
+from settings import BUILD, JOBS, KERNEL, OUT, REPO, TREES, fail, output, say
+
+TOOLS = {
+    "gcc": ["gcc", "--version"],
+    "aarch64 gcc": ["aarch64-linux-gnu-gcc", "--version"],
+    "qemu (x86)": ["qemu-system-x86_64", "--version"],
+    "qemu (arm64)": ["qemu-system-aarch64", "--version"],
+    "bochs": ["dpkg-query", "-W", "-f", "${Version}", "bochs"],
+    "ccache": ["ccache", "--version"],
+    "python": ["python3", "--version"],
+}
+
+
+def version(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, text=True, capture_output=True, check=False)
+    except OSError:
+        return "not found"
+    return (done.stdout or done.stderr).strip().split("\n", 1)[0]
+
+
+def environment(base: tree.Base, runs: list[machine.Run]) -> dict[str, Any]:
+    """What one must know to get the same results again."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": output(["git", "-C", REPO, "describe", "--always", "--dirty", "--abbrev=12"]
+                         ).strip(),
+        "kernel": f"{base.version} ({KERNEL}{', debug' if settings.CONFIG else ''})",
+        "base": tree.git("log", "-1", "--format=%s", base.commit),
+        "tested": base.tested,
+        "note": base.note(),
+        "own work in the tree": bool(tree.own_work(KERNEL)),
+        "command": f"make matrix{settings.variables()}" + "".join(
+            f" {name}={shlex.quote(value)}" for name, value in
+            (("MACHINE", settings.MACHINE), ("TEST", settings.TEST)) if value),
+        "jobs": int(JOBS),
+        "cpus": os.cpu_count(),
+        "tools": {name: version(command) for name, command in TOOLS.items()},
+        "machines": {run.machine.name: shlex.join(run.command) for run in runs},
+    }
+
+
+class Progress:
+    """One line per event, with the time since the start of the run."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.start = time.monotonic()
+        self.width = max(map(len, names))
+
+    def __call__(self, name: str, suite: str, what: str) -> None:
+        say(f"[{time.monotonic() - self.start:4.0f} s] {name:{self.width}}  {suite}: {what}")
+
+
+def judge(run: machine.Run) -> tuple[console.Log, list[Result]]:
+    """What the console of a machine that has ended comes to."""
+    log = console.cut(run.console.read_text(encoding="utf-8", errors="replace").splitlines())
+    judged = console.Judge(run.machine.name, console.kunit_parser(TREES["patched"]), log,
+                           run.ended, run.overtime, run.seconds)
+    return log, judged.judge(run.tests.values())
+
+
+def run_one(item: data.Machine, tests: list[console.Test], image: Path,
+            progress: Progress) -> tuple[machine.Run, list[Result]]:
+    """Boots one machine with its tests, and keeps its console and KTAP in OUT."""
+    mine = [test for test in tests if item.name in test.machines]
+    run = machine.Run(item, mine, lambda suite, what: progress(item.name, suite, what))
+    run.prepare(image)
+    progress(item.name, "boot", "started")
+    run.boot()
+
+    log, results = judge(run)
+    keep = OUT / item.name
+    shutil.rmtree(keep, ignore_errors=True)
+    keep.mkdir(parents=True)
+    shutil.copy(run.console, keep / "console.log")
+    for segment in log.programs.values():
+        name = segment.name.replace("/", ".")
+        (keep / f"{name}.ktap").write_text("\n".join(segment.output()) + "\n")
+    if console.KUNIT in run.tests:
+        (keep / "kunit.ktap").write_text("\n".join(log.boot.messages()) + "\n")
+    for result in results:
+        if any(re.search("call trace", line, re.I) for line in result.log):
+            result.log = build.decode(item.arch, result.log)[:console.MAX_LOG]
+    return run, results
+
+
+def run_all(machines: dict[str, data.Machine], tests: list[console.Test],
+            images: dict[str, Path]) -> list[tuple[machine.Run, list[Result]]]:
+    """Runs JOBS machines at a time; an interrupt ends them all."""
+    progress = Progress(list(machines))
+    with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
+        runs = [pool.submit(run_one, item, tests, images[item.arch], progress)
+                for item in machines.values()]
+        try:
+            return [run.result() for run in runs]
+        except BaseException:
+            machine.STOP.set()
+            for run in runs:
+                run.cancel()
+            raise
+
+
+def prepare(machines: dict[str, data.Machine]) -> tuple[tree.Base, dict[str, Path]]:
+    """Lays the trees and builds what the machines need; the boot images by architecture."""
+    base = tree.lay(KERNEL)
+    if KERNEL != "patched":
+        tree.lay("patched")     # the selftests come from there
+    images = {}
+    for arch in sorted({item.arch for item in machines.values()}):
+        images[arch] = build.kernel(arch)
+        build.selftests(arch)
+    return base, images
+
+
+def repeat(result: Result) -> str:
+    """The command that runs just this again."""
+    suite = "" if result.suite == console.BOOT else f" TEST={result.suite}"
+    return f"make matrix MACHINE={result.machine}{suite}{settings.variables()}"
+
+
+def matrix() -> int:
+    machines, tests = data.select()
+    base, images = prepare(machines)
+    OUT.mkdir(parents=True, exist_ok=True)
+    finished = run_all(machines, tests, images)
+    matrix_json = {
+        "environment": environment(base, [run for run, _ in finished]),
+        "machines": {run.machine.name: {
+            "arch": run.machine.arch, "emulator": run.machine.emulator,
+            "proves": run.machine.proves, "proves_not": run.machine.proves_not}
+            for run, _ in finished},
+        "suites": [console.BOOT] + [test.suite for test in tests],
+        "results": [{**dataclasses.asdict(result), "repeat": repeat(result)}
+                    for _, results in finished for result in results],
+    }
+    (OUT / "matrix.json").write_text(json.dumps(matrix_json, indent=1) + "\n")
+    return report.report()
+
+
+def list_all() -> None:
+    """Machines and tests, as MACHINE= and TEST= would name them."""
+    machines, tests = data.select()
+    width = max(len(name) for name in [*machines, *(test.suite for test in tests)])
+    for name, item in machines.items():
+        say(f"{name:{width}}  {item.arch}, {item.emulator}: {item.proves}")
+    say("")
+    for test in tests:
+        on = ", ".join(name for name in test.machines if name in machines)
+        limit = "while booting" if test.suite == console.KUNIT else f"at most {test.timeout} s"
+        say(f"{test.suite:{width}}  {limit} on {on}")
+
+
+def shell() -> int:
+    """An interactive shell in one machine, with the test programs in /memtype."""
+    machines, tests = data.select()
+    if len(machines) != 1:
+        fail(f"make shell needs one machine: MACHINE={'|'.join(data.all_machines())}")
+    item = next(iter(machines.values()))
+    if item.emulator != "qemu":
+        fail(f"{item.name} runs in {item.emulator}, which has no interactive console")
+    _, images = prepare(machines)
+    run = machine.Run(item, [test for test in tests if item.name in test.machines],
+                      lambda suite, what: None)
+    run.prepare(images[item.arch], build.busybox(item.arch))
+    say(shlex.join(run.command))
+    say("the programs are in /memtype; exit or Ctrl-A X ends the machine")
+    return subprocess.run(run.command, check=False).returncode
+
+
+def clean() -> None:
+    """Removes what was built and the results, and nothing else."""
+    for kernel in TREES:
+        tree.refuse_own_work(kernel)
+    suffixes = [f"{kernel}{debug}" for kernel in TREES for debug in ("", "-debug")]
+    for name in [*suffixes, "linux", "linux-base", "selftests", "check", "run", "busybox"]:
+        shutil.rmtree(BUILD / name, ignore_errors=True)
+    for name in data.all_machines():
+        shutil.rmtree(OUT / name, ignore_errors=True)
+    for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html")),
+                 *OUT.glob("memtype-*.mbox")]:
+        path.unlink(missing_ok=True)
+    for directory in (BUILD, OUT):
+        if directory.exists() and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+if __name__ == "__main__":
+    settings.main({"matrix": matrix, "list": list_all, "shell": shell, "report": report.report,
+                   "clean": clean})

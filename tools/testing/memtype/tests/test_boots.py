@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Real boots that go wrong: each way must turn the run red with its own status.
+
+selftests/memtype/misbehave does the damage, on the fastest machine of each architecture. Run as a
+program (PYTHONPATH=. tests/test_boots.py), this file records logs/ for test_console.py anew.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+
+import build
+import console
+import data
+import machine
+import matrix
+import tree
+from console import BOOT, CRASH, FAIL, NONE, PASS, PROGRAM, SKIP, TIMEOUT, Result, Test
+from settings import BUILD, HERE
+
+PROGRAMS = [Path("memtype/misbehave")]
+
+
+def ways(name: str, *args: str, timeout: int = 30) -> list[Test]:
+    """One suite per way to misbehave."""
+    return [Test(f"memtype/{arg}", [name], timeout, "memtype/misbehave", [arg]) for arg in args]
+
+
+WAYS = ("fail", "skip", "skip-all", "zero", "truncated", "exit-code", "killed", "warn", "flood",
+        "noise", "pass")
+
+
+def run_machine(name: str, tests: list[Test]) -> machine.Run:
+    item = data.all_machines()[name]
+    build.selftests(item.arch, PROGRAMS)
+    run = machine.Run(item, tests, lambda suite, what: None)
+    run.prepare(build.kernel(item.arch))
+    run.boot()
+    return run
+
+
+def boot(name: str, tests: list[Test]) -> dict[tuple[str, str], Result]:
+    """Boots the machine; the results by suite and test."""
+    _, results = matrix.judge(run_machine(name, tests))
+    return {(result.suite, result.test): result for result in results}
+
+
+class Boots(unittest.TestCase):
+    def status(self, results: dict[tuple[str, str], Result], way: str, test: str) -> str:
+        suite = way if way == BOOT else f"memtype/{way}"
+        self.assertIn((suite, test), results)
+        return results[suite, test].status
+
+    def check_ways(self, name: str) -> None:
+        """All ways that leave the machine alive, in one boot."""
+        results = boot(name, ways(name, *WAYS))
+        for way, test, status in (
+                ("fail", "good", PASS), ("fail", "broken", FAIL),
+                ("skip", "needs another machine", SKIP),
+                ("skip-all", PROGRAM, SKIP), ("zero", PROGRAM, NONE),
+                ("truncated", "(unnamed)", CRASH), ("exit-code", PROGRAM, FAIL),
+                ("killed", PROGRAM, CRASH), ("warn", "kernel log", FAIL), ("warn", "good", PASS),
+                ("flood", "line 199", PASS), ("pass", "good", PASS), ("pass", "a value", FAIL),
+                (BOOT, "power-off", PASS)):
+            with self.subTest(way=way, test=test):
+                self.assertEqual(self.status(results, way, test), status)
+        self.assertNotIn(("memtype/flood", PROGRAM), results)
+        self.assertIn("WARNING: CPU", results["memtype/warn", "kernel log"].reason)
+        self.assertEqual(results["memtype/skip-all", PROGRAM].reason,
+                         "nothing to test on this machine")
+
+    def test_ways_x86(self) -> None:
+        self.check_ways("x86-amd")
+
+    def test_ways_arm64(self) -> None:
+        self.check_ways("arm64-nofwb")
+
+    def test_panic(self) -> None:
+        results = boot("x86-amd", ways("x86-amd", "panic", "pass"))
+        self.assertEqual(self.status(results, "panic", "good"), PASS)
+        self.assertEqual(self.status(results, "panic", PROGRAM), CRASH)
+        self.assertIn("Kernel panic", results["memtype/panic", PROGRAM].reason)
+        self.assertEqual(self.status(results, "pass", PROGRAM), NONE)
+        self.assertEqual(self.status(results, BOOT, "power-off"), CRASH)
+
+        log = "\n".join(results["memtype/panic", PROGRAM].log)
+        self.assertIn("lkdtm_PANIC", log)
+        decoded = "\n".join(build.decode("x86_64", results["memtype/panic", PROGRAM].log))
+        self.assertRegex(decoded, r"lkdtm_PANIC.*\(.*bugs\.c:\d+\)")
+
+    def test_hang(self) -> None:
+        results = boot("x86-amd", ways("x86-amd", "hang", "pass", timeout=3))
+        self.assertEqual(self.status(results, "hang", "good"), PASS)
+        self.assertEqual(self.status(results, "hang", PROGRAM), TIMEOUT)
+        self.assertEqual(self.status(results, "pass", PROGRAM), NONE)
+
+
+class Interrupt(unittest.TestCase):
+    """Ctrl-C must leave no emulator behind, whichever is running."""
+
+    def emulators(self, name: str) -> list[str]:
+        """Command lines of the processes that run this machine."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = path.read_bytes().decode(errors="replace")
+            except OSError:
+                continue    # it has ended meanwhile
+            if str(BUILD / "run" / name) in command:
+                found.append(command)
+        return found
+
+    def check(self, name: str, how: signal.Signals) -> None:
+        runner = subprocess.Popen(
+            [sys.executable, "-B", HERE / "matrix.py", "matrix"], stdout=subprocess.PIPE,
+            text=True, env={**os.environ, "MACHINE": name, "TEST": "kvm/memtype_host_test"})
+        assert runner.stdout
+        with runner.stdout:
+            self.assertTrue(any("boot: started" in line for line in runner.stdout))
+            time.sleep(1)
+            self.assertTrue(self.emulators(name))
+            runner.send_signal(how)
+            self.assertEqual(runner.wait(20), 130)
+        self.assertEqual(self.emulators(name), [])
+
+    def test_qemu(self) -> None:
+        self.check("arm64-nofwb", signal.SIGHUP)
+
+    def test_bochs(self) -> None:
+        self.check("x86-intel", signal.SIGINT)
+
+
+def record() -> None:
+    """Writes logs/: what the console had from the start of KUnit on."""
+    tree.lay()
+    name = "x86-amd"
+    kunit = Test(console.KUNIT, [name], 30)
+    for log, tests in (("ways", [kunit, *ways(name, *WAYS)]),
+                       ("panic", ways(name, "panic", "pass")),
+                       ("hang", ways(name, "hang", "pass", timeout=3))):
+        lines = run_machine(name, tests).console.read_text(errors="replace").splitlines()
+        start = next(number for number, line in enumerate(lines)
+                     if "KTAP version" in line or "memtype> boot" in line)
+        text = "".join(f"{line.rstrip()}\n" for line in lines[start:])
+        (HERE / "tests/logs" / f"{log}.log").write_text(text)
+
+
+if __name__ == "__main__":
+    record()
