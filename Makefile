@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Every entry point of the project; `make help` lists them. The work is done by
+# tools/testing/memtype/, which takes the variables below from the environment.
+
+BUILD	?= build
+OUT	?= out
+JOBS	?= 2
+KERNEL	?= patched
+export BUILD OUT JOBS KERNEL KSRC CONFIG MACHINE TEST
+
+TOOLS	:= tools/testing/memtype
+PYTHON	:= python3 -B
+
+# kbuild refuses whitespace and colons in its paths.
+build_path := $(if $(filter /%,$(BUILD)),$(BUILD),$(CURDIR)/$(BUILD))
+ifneq ($(filter-out help list,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(words $(build_path))$(findstring :,$(build_path)),1)
+$(error the build path '$(build_path)' has whitespace or a colon, which kbuild refuses: set BUILD= to another one)
+endif
+endif
+
+.PHONY: help
+help:		## Print this list
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12 | sed 's/^/  /'
+	@echo 'Variables:'
+	@sed -n 's/^#: /  /p' Makefile
+#: BUILD=DIR     where everything is built (build)
+#: OUT=DIR       where results go (out)
+#: KSRC=DIR      a kernel tree of your own as the base; it is only read
+#: KERNEL=base   the base without our patches, with the test instruments only
+#: CONFIG=debug  lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)
+#: MACHINE=, TEST=  only these; shell patterns, comma-separated
+#: JOBS=N        machines at a time (2)
+
+.PHONY: matrix
+matrix: setup	## Build the kernels, boot all machines, run the tests, print the matrix
+	@$(PYTHON) $(TOOLS)/matrix.py matrix
+
+.PHONY: test
+test: setup	## Everything that must pass: unit tests, checks, the matrix
+	@$(PYTHON) $(TOOLS)/check.py test
+
+.PHONY: check
+check: setup	## Style and static checks: checkpatch, sparse, W=1, mypy, flake8, documents
+	@$(PYTHON) $(TOOLS)/check.py check
+
+.PHONY: unit
+unit: setup	## The runner's own unit tests
+	@$(PYTHON) $(TOOLS)/check.py unit
+
+.PHONY: list
+list:		## List machines and tests
+	@$(PYTHON) $(TOOLS)/matrix.py list
+
+.PHONY: shell
+shell: setup	## A shell in the machine MACHINE= (QEMU machines)
+	@$(PYTHON) $(TOOLS)/matrix.py shell
+
+.PHONY: report
+report:		## Make table, report.html and junit.xml again from out/matrix.json
+	@$(PYTHON) $(TOOLS)/matrix.py report
+
+.PHONY: tree
+tree: setup	## Write a patched kernel tree to DEST=, for a configuration of your own
+	@$(PYTHON) $(TOOLS)/tree.py export '$(DEST)'
+
+.PHONY: series
+series: setup	## Write overlay and patches as a mailbox for git am to out/
+	@$(PYTHON) $(TOOLS)/tree.py series
+
+.PHONY: refresh
+refresh:	## Turn the commits of BUILD/linux back into overlay files and patches
+	@$(PYTHON) $(TOOLS)/tree.py refresh
+
+.PHONY: setup
+setup:		## Print what is needed and install missing packages
+	@$(TOOLS)/setup.sh $(if $(filter test check unit,$(MAKECMDGOALS)),test,matrix)
+
+.PHONY: clean
+clean:		## Remove what was built and the results
+	@$(PYTHON) $(TOOLS)/matrix.py clean

@@ -1,0 +1,93 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Prints what a make target needs, and installs the Debian packages that are missing:
+#
+#	setup.sh matrix|test
+#
+# Each line below is a package and the command that stands for it where there is no apt.
+
+set -eu
+
+packages="
+gcc			gcc
+libc6-dev		-
+make			make
+git			git
+python3			python3
+bison			bison
+flex			flex
+bc			bc
+perl			perl
+libelf-dev		-
+libssl-dev		-
+xz-utils		xz
+ccache			ccache
+gcc-aarch64-linux-gnu	aarch64-linux-gnu-gcc
+libc6-dev-arm64-cross	-
+qemu-system-x86		qemu-system-x86_64
+qemu-system-arm		qemu-system-aarch64
+bochs			bochs-bin
+bochs-term		-
+bochsbios		-
+vgabios			-
+isolinux		-
+syslinux-common		-
+xorriso			xorriso
+busybox-static		busybox
+"
+[ -n "${KSRC:-}" ] || packages="linux-source-6.12 - $packages"
+case $1 in
+matrix)	time="15 minutes" ;;
+test)	time="25 minutes"
+	packages="$packages
+sparse			sparse
+mypy			mypy
+flake8			flake8
+shellcheck		shellcheck
+python3-docutils	rst2html
+python3-git		-
+python3-ply		-
+" ;;
+*)	echo "usage: $0 matrix|test" >&2; exit 2 ;;
+esac
+
+if [ "$(uname -m)" != x86_64 ]; then
+	echo "error: the toolchain set-up is for x86_64 machines; this is $(uname -m)" >&2
+	exit 1
+fi
+
+# shellcheck disable=SC2086
+set -- $packages
+names=""; absent=""; no_tool=""
+while [ $# -gt 0 ]; do
+	names="$names $1"
+	state=$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true)
+	[ "$state" = installed ] || absent="$absent $1"
+	[ "$2" = - ] || command -v "$2" >/dev/null || no_tool="$no_tool $2"
+	shift 2
+done
+
+echo "needs the packages:$names" | fold -s -w 100
+echo "needs 6 GB of disk under ${BUILD:-build}, and about $time the first time on 2 cores"
+
+# Ubuntu and others have apt too, but no such packages.
+if ! command -v apt-get >/dev/null || ! grep -qx "ID=debian" /etc/os-release; then
+	[ -z "$no_tool" ] && exit 0
+	echo "error: this is not Debian, so install these tools yourself:$no_tool" >&2
+	exit 1
+fi
+[ -n "$absent" ] || exit 0
+
+sudo=""
+[ "$(id -u)" = 0 ] || sudo=sudo
+install="apt-get install -y --no-install-recommends$absent"
+if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
+	echo "error: packages are missing and there is no sudo; as root, run:" >&2
+	echo "  $install" >&2
+	exit 1
+fi
+echo "installing:$absent" | fold -s -w 100
+$sudo apt-get update -q
+# shellcheck disable=SC2086
+$sudo env DEBIAN_FRONTEND=noninteractive $install

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The entry points: make and setup.sh, where the machine or the path is not what they like."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+
+from settings import BUILD, HERE, REPO
+
+
+class Entry(unittest.TestCase):
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.top = Path(scratch.name)
+
+    def clean(self) -> dict[str, str]:
+        """The environment without what the outer make exports."""
+        return {key: value for key, value in os.environ.items() if key not in (
+            "BUILD", "OUT", "KSRC", "KERNEL", "CONFIG", "MACHINE", "TEST", "JOBS")}
+
+    def make(self, *words: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", *words], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                              env=self.clean())
+
+    def test_help_names_every_target(self) -> None:
+        done = self.make("help")
+        for target in ("matrix", "test", "check", "list", "shell", "report", "tree", "series",
+                       "refresh", "setup", "clean"):
+            self.assertRegex(done.stdout, rf"\n  {target} +[A-Z]")
+
+    def test_build_path_that_kbuild_refuses(self) -> None:
+        for path in ("/tmp/a b", "/tmp/a:b", "a b"):
+            done = self.make("matrix", f"BUILD={path}")
+            self.assertNotEqual(done.returncode, 0)
+            self.assertEqual(len(done.stdout.splitlines()), 1, done.stdout)
+            self.assertIn("set BUILD=", done.stdout)
+
+    def test_clone_path_with_spaces(self) -> None:
+        clone = self.top / "a clone"
+        shutil.copytree(REPO, clone, symlinks=True,
+                        ignore=lambda folder, names: [name for name in names if Path(folder, name)
+                                                      in (BUILD, REPO / "build", REPO / "out")])
+        done = self.make("matrix", f"BUILD={BUILD}", "MACHINE=arm64-nofwb",
+                         "TEST=kvm/memtype_host_test", cwd=clone)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        matrix = json.loads((clone / "out/matrix.json").read_text())
+        self.assertEqual({result["status"] for result in matrix["results"]}, {"pass"})
+
+        # The same clone, with a test that fails.
+        with (clone / "tools/testing/memtype/tests.toml").open("a") as tests:
+            tests.write('\n[[test]]\nsuite = "memtype/misbehave"\nargs = ["fail"]\n')
+        done = self.make("matrix", f"BUILD={BUILD}", "MACHINE=arm64-nofwb",
+                         "TEST=memtype/misbehave", cwd=clone)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("FAIL arm64-nofwb memtype/misbehave broken", done.stdout)
+        self.assertIn(f"make matrix MACHINE=arm64-nofwb TEST=memtype/misbehave BUILD={BUILD}",
+                      done.stdout)
+
+    def test_shell(self) -> None:
+        shell = subprocess.Popen(["make", "shell", f"BUILD={BUILD}", "MACHINE=x86-amd"], cwd=REPO,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, env=self.clean(),
+                                 start_new_session=True)
+        guard = threading.Timer(120, os.killpg, (shell.pid, signal.SIGKILL))
+        guard.start()
+        assert shell.stdin and shell.stdout
+        with shell.stdin, shell.stdout:
+            said = b""
+            while b"/ # " not in said:
+                new = os.read(shell.stdout.fileno(), 1 << 16)
+                self.assertTrue(new, said.decode(errors="replace"))
+                said += new
+            shell.stdin.write(b"uname -m; exit\n")
+            shell.stdin.flush()
+            said = shell.stdout.read()
+        self.assertEqual(shell.wait(), 0)
+        guard.cancel()
+        self.assertIn(b"\nx86_64", said)
+        done = self.make("shell", f"BUILD={BUILD}", "MACHINE=x86-intel")
+        self.assertIn("no interactive console", done.stdout)
+
+    def test_clean_leaves_other_files(self) -> None:
+        build = self.top / "build"
+        (build / "linux").mkdir(parents=True)
+        (build / "mine").write_text("")
+        self.make("clean", f"BUILD={build}", f"OUT={self.top / 'out'}")
+        self.assertEqual([path.name for path in build.iterdir()], ["mine"])
+
+    def test_wrong_choices(self) -> None:
+        for choice in ("KERNEL=vax", "CONFIG=fast", "JOBS=0", "MACHINE=vax"):
+            done = self.make("list", choice)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("error: ", done.stdout)
+            self.assertNotIn("Traceback", done.stdout)
+
+
+class Setup(unittest.TestCase):
+    """setup.sh on machines that this one is not, made of a PATH with stand-ins."""
+
+    def run_on(self, **tools: str) -> subprocess.CompletedProcess[str]:
+        """Runs it with the given scripts in the PATH, and little else."""
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch)
+            for name in ("sh", "uname", "fold", "grep", "id"):
+                found = shutil.which(name)
+                assert found
+                (path / name).symlink_to(found)
+            for name, text in tools.items():
+                script = path / name.replace("_", "-")
+                script.unlink(missing_ok=True)
+                script.write_text(f"#!/bin/sh\n{text}\n")
+                script.chmod(0o755)
+            return subprocess.run([HERE / "setup.sh", "test"], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, check=False, env={"PATH": scratch})
+
+    def test_other_distribution(self) -> None:
+        done = self.run_on(gcc="")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("this is not Debian", done.stdout)
+        self.assertIn(" qemu-system-aarch64", done.stdout)
+        self.assertNotIn(" gcc ", done.stdout.splitlines()[-1])
+
+    def test_other_machine(self) -> None:
+        done = self.run_on(uname="echo riscv64")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("riscv64", done.stdout)
+
+    def test_neither_root_nor_sudo(self) -> None:
+        done = self.run_on(id="echo 1000", apt_get="exit 1", dpkg_query="exit 1")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("  apt-get install -y --no-install-recommends linux-source-6.12 gcc",
+                      done.stdout)
+
+    def test_sudo(self) -> None:
+        done = self.run_on(id="echo 1000", dpkg_query="exit 1", apt_get="exit 1",
+                           sudo='echo "sudo: $*"')
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("sudo: apt-get update", done.stdout)
+        self.assertIn("sudo: env DEBIAN_FRONTEND=noninteractive apt-get install -y ", done.stdout)
+
+    def test_nothing_missing(self) -> None:
+        done = self.run_on(apt_get="echo must not run; exit 1", dpkg_query="printf installed")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertNotIn("must not run", done.stdout)
+        self.assertIn("disk", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
