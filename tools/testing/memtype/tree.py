@@ -134,7 +134,7 @@ def import_tree(source: Path, message: str) -> str:
         git("update-index", "--add", "--remove", "-z", "--stdin", tree=source, index=index,
             text=files, env=where)
     else:
-        git("add", "-A", "-f", ".", tree=source, index=index, env=where)
+        git("add", "-A", "-f", tree=source, index=index, env=where)
     return commit_base(index, message)
 
 
