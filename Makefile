@@ -14,7 +14,7 @@ PYTHON	:= python3 -B
 
 # kbuild refuses whitespace and colons in its paths.
 build_path := $(if $(filter /%,$(BUILD)),$(BUILD),$(CURDIR)/$(BUILD))
-ifneq ($(filter-out help list,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(filter-out help list report,$(or $(MAKECMDGOALS),help)),)
 ifneq ($(words $(build_path))$(findstring :,$(build_path)),1)
 $(error the build path '$(build_path)' has whitespace or a colon, which kbuild refuses: set BUILD= to another one)
 endif
