@@ -115,14 +115,17 @@ def run_all(machines: dict[str, data.Machine], tests: list[console.Test],
     """Runs JOBS machines at a time; an interrupt ends them all."""
     progress = Progress(list(machines))
     with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
-        runs = [pool.submit(run_one, item, tests, images[item.arch], progress)
-                for item in machines.values()]
+        # The first machine may already run while the others are handed in.
         try:
+            runs = [pool.submit(run_one, item, tests, images[item.arch], progress)
+                    for item in machines.values()]
+            # Not one long wait: Python would not see a signal that comes just before it.
+            while concurrent.futures.wait(runs, timeout=0.5).not_done:
+                pass
             return [run.result() for run in runs]
         except BaseException:
             machine.STOP.set()
-            for run in runs:
-                run.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
