@@ -83,16 +83,16 @@ def program_warnings(arch: str) -> list[str]:
     out = BUILD / "check" / arch
     shutil.rmtree(out, ignore_errors=True)
     # sparse's own wrapper runs both; its model of the machine is that of this one.
-    compiler = f"CC={cross}gcc" if cross else "CC=cgcc"
+    compiler = f"{cross}gcc" if cross else "cgcc"
     sources = our_sources()
     for path in data.programs(arch) + [Path("memtype/misbehave")]:
         if f"tools/testing/selftests/{path}.c" in sources:
             log = build.selftest_programs(arch, out, [path], f"{path.name} warnings",
-                                          compiler, CFLAGS=" ".join(W1))
+                                          f"CC={compiler}", CFLAGS=" ".join(W1))
             problems += [line for line in log.read_text().splitlines()
                          if path.name in line and re.search(r"(warning|error): ", line)]
     init = TREES["patched"] / "tools/testing/memtype/init.c"
-    done = subprocess.run([compiler[3:], *W1, "-c", "-o", out / "init.o", init], text=True,
+    done = subprocess.run([compiler, *W1, "-c", "-o", out / "init.o", init], text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return problems + done.stdout.splitlines()
 
