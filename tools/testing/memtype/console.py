@@ -5,8 +5,8 @@ init.c says what the lines look like. The log is cut into one segment per progra
 KTAP goes through the kernel's own parser (tools/testing/kunit/kunit_parser.py), one at a time,
 since that locks onto the first header that it finds. What the parser cannot see is judged here:
 exit codes, missing end marks, kernel reports (WARN, KASAN, lockdep ...) and the end of the machine.
-A suite gives one result per KTAP test, one per "# memtype-cell:" line, and one named "program" for
-itself unless its tests already say everything.
+A suite gives one result per KTAP test, one per "# memtype-cell:" line, in Bochs one per
+"# memtype-probe:" line, and one named "program" for itself unless its tests already say everything.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Iterable, Iterator
+
+import walker
 
 KUNIT = "kunit"         # the suite that the kernel runs itself while it boots
 BOOT = "boot"           # the suite of what the machine does before and after the tests
@@ -228,15 +230,19 @@ class Judge:
     """Turns the log of one machine into results."""
 
     def __init__(self, machine: str, parser: ModuleType, log: Log, ended: str = "",
-                 overtime: str = "", seconds: dict[str, float] | None = None) -> None:
+                 overtime: str = "", seconds: dict[str, float] | None = None,
+                 trace: str | None = None) -> None:
         """`ended` says what was wrong with the machine's end, if anything; `overtime` names the
-        suite (or BOOT) during which a time limit passed."""
+        suite (or BOOT) during which a time limit passed; `trace` is Bochs's, see walker.py."""
         self.machine = machine
         self.parser = parser
         self.log = log
         self.ended = ended
         self.overtime = overtime
         self.seconds = seconds or {}
+        self.brackets = None if trace is None else walker.brackets(trace)
+        self.probes = [(program.name, line) for program in log.programs.values()
+                       for line in program.output() if walker.ANY_PROBE.match(line)]
 
     def result(self, suite: str, test: str, status: str, reason: str = "",
                segment: Segment | None = None, pattern: re.Pattern[str] | None = None) -> Result:
@@ -264,6 +270,8 @@ class Judge:
                                "the console ends before the tests were done", outside)
         if self.ended:
             return self.result(BOOT, "power-off", FAIL, self.ended, outside)
+        if self.brackets and not self.probes:
+            return self.result(BOOT, walker.TEST, FAIL, self.miscount(), outside)
         return self.report(BOOT, outside) or self.result(BOOT, "power-off", PASS)
 
     def report(self, suite: str, segment: Segment) -> Result | None:
@@ -297,7 +305,7 @@ class Judge:
         verdict = self.verdict(test, segment, lines, results)
         if verdict.status != PASS or not results:
             results.append(verdict)
-        return results
+        return results + self.walks(test.suite, segment)
 
     def ktap(self, test: Test, segment: Segment, lines: list[str]) -> list[Result]:
         found, errors = parse_ktap(self.parser, lines)
@@ -344,6 +352,25 @@ class Judge:
             cell.row, cell.expected = row, expected
             results.append(cell)
         return results
+
+    def walks(self, suite: str, segment: Segment) -> list[Result]:
+        """One result per access of this program that Bochs traced."""
+        mine = [number for number, (name, _) in enumerate(self.probes) if name == suite]
+        if self.brackets is None or not mine:
+            return []
+        if len(self.brackets) != len(self.probes):
+            return [self.result(suite, walker.TEST, FAIL, self.miscount(), segment)]
+        results = []
+        for number in mine:
+            line = self.probes[number][1]
+            name, reason = walker.check(line, self.brackets[number])
+            results.append(self.result(suite, name, FAIL if reason else PASS, reason, segment,
+                                       re.compile(re.escape(line))))
+        return results
+
+    def miscount(self) -> str:
+        return (f"the trace has {len(self.brackets or [])} brackets, "
+                f"the program printed {len(self.probes)} probes")
 
     def verdict(self, test: Test, segment: Segment, lines: list[str],
                 results: list[Result]) -> Result:

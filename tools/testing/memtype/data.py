@@ -27,6 +27,7 @@ class Machine:
     proves: str
     proves_not: str
     bochsrc: str = ""
+    cpu: str = ""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -50,8 +51,13 @@ def build(kind: type[Any], where: str, values: dict[str, Any]) -> Any:
 
 def all_machines() -> dict[str, Machine]:
     machines = {}
+    tables: dict[str, dict[str, Any]] = {"": {}}
     for name, values in read("machines.toml").items():
-        machine: Machine = build(Machine, f"machines.toml: {name}", {"name": name, **values})
+        like = values.pop("like", "")
+        if like not in tables:
+            fail(f"machines.toml: {name}: no machine {like} above it")
+        tables[name] = values = {**tables[like], **values, "name": name}
+        machine: Machine = build(Machine, f"machines.toml: {name}", values)
         if machine.arch not in settings.ARCHES:
             fail(f"machines.toml: {name}: unknown arch {machine.arch}")
         if machine.emulator not in ("qemu", "bochs"):

@@ -17,14 +17,13 @@ from pathlib import Path
 import build
 import console
 import settings
+import walker
 from console import BOOT, MARK, STAMP, Test
 from data import Machine
 from settings import BUILD
 
 # Every test line reaches the console, whatever the program prints at what speed.
 CMDLINE = "printk.devkmsg=on printk.time=1 ignore_loglevel log_buf_len=4M panic=-1"
-# What Bochs's debugger is told: it stops before the first instruction.
-BOCHS_COMMANDS = "c\n"
 BOCHS_POWER_OFF = "ACPI control: soft power off"
 POLL = 0.1
 # How much longer everything may take under CONFIG=debug (KASAN, lockdep).
@@ -47,6 +46,7 @@ class Run:
         self.progress = progress
         self.directory = BUILD / "run" / machine.name
         self.console = self.directory / "console.log"
+        self.trace = self.directory / "trace.txt"       # Bochs only
         self.command: list[str] = []
         self.seconds: dict[str, float] = {}
         self.ended = ""         # what was wrong with the end, if anything
@@ -70,8 +70,10 @@ class Run:
         self.command = shlex.split(machine.command.format(run=self.directory))
         if machine.emulator == "bochs":
             build.iso(image, initrd, cmdline, self.directory / "boot.iso")
-            (self.directory / "bochsrc").write_text(machine.bochsrc.format(run=self.directory))
-            (self.directory / "bochs-commands").write_text(BOCHS_COMMANDS)
+            (self.directory / "bochsrc").write_text(
+                machine.bochsrc.format(run=self.directory, cpu=machine.cpu))
+            (self.directory / "bochs-commands").write_text(walker.COMMANDS)
+            self.trace.touch()
         else:
             self.command += ["-kernel", str(image), "-initrd", str(initrd), "-append", cmdline]
             self.command += ["-nographic"] if shell else [
@@ -187,6 +189,9 @@ class Run:
             good = status == 0
         if not good or not self.done:
             self.ended = f"the emulator ended by itself with status {status}"
+            if self.trace.exists() and walker.NO_MORE_COMMANDS in self.trace.read_text(
+                    errors="replace"):
+                self.ended += f", stopped more often than for {walker.BRACKETS} brackets"
 
     def boot(self) -> None:
         """Runs the machine to its end; the console log is in self.console then."""

@@ -80,14 +80,15 @@ class Progress:
 def judge(run: machine.Run) -> tuple[console.Log, list[Result]]:
     """What the console of a machine that has ended comes to."""
     log = console.cut(run.console.read_text(encoding="utf-8", errors="replace").splitlines())
+    trace = run.trace.read_text(errors="replace") if run.machine.emulator == "bochs" else None
     judged = console.Judge(run.machine.name, console.kunit_parser(TREES["patched"]), log,
-                           run.ended, run.overtime, run.seconds)
+                           run.ended, run.overtime, run.seconds, trace)
     return log, judged.judge(run.tests.values())
 
 
 def run_one(item: data.Machine, tests: list[console.Test], image: Path,
-            progress: Progress) -> tuple[machine.Run, list[Result]]:
-    """Boots one machine with its tests, and keeps its console and KTAP in OUT."""
+            progress: Progress, out: Path = OUT) -> tuple[machine.Run, list[Result]]:
+    """Boots one machine with its tests, and keeps its console and KTAP below `out`."""
     mine = [test for test in tests if item.name in test.machines]
     run = machine.Run(item, mine, lambda suite, what: progress(item.name, suite, what))
     run.prepare(image)
@@ -95,10 +96,12 @@ def run_one(item: data.Machine, tests: list[console.Test], image: Path,
     run.boot()
 
     log, results = judge(run)
-    keep = OUT / item.name
+    keep = out / item.name
     shutil.rmtree(keep, ignore_errors=True)
     keep.mkdir(parents=True)
-    shutil.copy(run.console, keep / "console.log")
+    shutil.copy(run.console, keep)
+    if item.emulator == "bochs":
+        shutil.copy(run.trace, keep)
     for segment in log.programs.values():
         name = segment.name.replace("/", ".")
         (keep / f"{name}.ktap").write_text("\n".join(segment.output()) + "\n")
@@ -203,9 +206,10 @@ def clean() -> None:
     suffixes = [f"{kernel}{debug}" for kernel in TREES for debug in ("", "-debug")]
     for name in [*suffixes, "linux", "linux-base", "selftests", "check", "run", "busybox"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
-    for name in data.all_machines():
+    for name in [*data.all_machines(), "mutate"]:
         shutil.rmtree(OUT / name, ignore_errors=True)
-    for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html")),
+    for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
+                                           "mutate.json")),
                  *OUT.glob("memtype-*.mbox")]:
         path.unlink(missing_ok=True)
     for directory in (BUILD, OUT):

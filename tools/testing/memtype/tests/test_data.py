@@ -30,6 +30,15 @@ class Tables(unittest.TestCase):
         self.assertLessEqual({"x86-amd", "x86-intel", "arm64-fwb", "arm64-nofwb"}, set(MACHINES))
         self.assertTrue(all(any(name in test.machines for test in tests) for name in MACHINES))
 
+    def test_like(self) -> None:
+        one, other = MACHINES["x86-intel"], MACHINES["x86-intel-nosnoop"]
+        self.assertEqual((one.command, one.bochsrc, one.cmdline),
+                         (other.command, other.bochsrc, other.cmdline))
+        self.assertNotEqual(one.cpu, other.cpu)
+        with mock.patch.object(data, "read", return_value={"a": {"like": "b"}}), \
+                self.assertRaisesRegex(Error, "a: no machine b above it"):
+            data.all_machines()
+
     def test_defaults(self) -> None:
         test, = self.read('[[test]]\nsuite = "kvm/a"\ntimeout = 5')
         self.assertEqual((test.program, test.args, test.ktap), ("kvm/a", [], True))

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bochs's trace against what a program says of its accesses, on a recorded trace and mutations.
+
+logs/walker.log is from a KVM guest that reads and writes one page: as WB with the guest's choice
+ignored, as WC, as UC, as UC on a 2M page, and as WB with a timer interrupt of the host before the
+access, most of whose trace is left out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import console
+import data
+import machine
+import walker
+from console import BOOT, FAIL, PASS, Result, Test
+from settings import TREES
+
+TRACE = (Path(__file__).parent / "logs/walker.log").read_text()
+FIRST, SECOND = "kvm/a", "kvm/b"
+PROBES = {
+    FIRST: ["row=4K WB, ignored gva=0xc0001000 mt=6 ipat=1 type=WB",
+            "row=4K WC gva=0xc0001000 mt=6 ipat=0 type=WC",
+            "row=4K UC gva=0xc0001000 mt=6 ipat=0 type=UC"],
+    SECOND: ["row=2M UC gva=0xc0400000 mt=6 ipat=0 type=UC",
+             "row=interrupt gva=0xc0001000 mt=6 ipat=1 type=WB"],
+}
+
+
+def probed(old: str = "", new: str = "") -> list[str]:
+    """The console of the programs, with `old` replaced by `new`."""
+    lines = ["Linux version 6.12", "memtype> boot"]
+    for suite, probes in PROBES.items():
+        lines += [f"memtype> start {suite}", "memtype| TAP version 13", "memtype| 1..1",
+                  *(f"memtype| # memtype-probe: {probe}" for probe in probes),
+                  "memtype| ok 1 good", f"memtype> end {suite} exit=0"]
+    text = "\n".join(f"[    1.000000] {line}" for line in [*lines, "memtype> done"])
+    assert old in text
+    return text.replace(old, new).splitlines()
+
+
+class Walker(unittest.TestCase):
+    def judge(self, lines: list[str], trace: str | None = TRACE) -> dict[tuple[str, str], Result]:
+        judge = console.Judge("m", console.kunit_parser(TREES["patched"]), console.cut(lines),
+                              trace=trace)
+        return {(result.suite, result.test): result
+                for result in judge.judge([Test(suite, ["m"]) for suite in PROBES])}
+
+    def failures(self, lines: list[str], trace: str = TRACE) -> dict[tuple[str, str], str]:
+        return {name: result.reason for name, result in self.judge(lines, trace).items()
+                if result.status != PASS}
+
+    def test_pass(self) -> None:
+        results = self.judge(probed())
+        self.assertEqual({result.status for result in results.values()}, {PASS})
+        self.assertEqual(list(results), [
+            (BOOT, "power-off"), (FIRST, "good"), (FIRST, "hardware walker: 4K WB, ignored"),
+            (FIRST, "hardware walker: 4K WC"), (FIRST, "hardware walker: 4K UC"),
+            (SECOND, "good"), (SECOND, "hardware walker: 2M UC"),
+            (SECOND, "hardware walker: interrupt")])
+        self.assertEqual({result.row for result in results.values()}, {BOOT, FIRST, SECOND})
+
+    def test_other_emulators(self) -> None:
+        results = self.judge(probed(), None)
+        self.assertEqual(list(results), [(BOOT, "power-off"), (FIRST, "good"), (SECOND, "good")])
+
+    def test_wrong_expectation(self) -> None:
+        for old, new, reason in (
+                ("ipat=0 type=WC", "ipat=1 type=WC",
+                 "EPT leaf has MT=6 IPAT=0, expected MT=6 IPAT=1"),
+                ("mt=6 ipat=0 type=WC", "mt=0 ipat=0 type=WC",
+                 "EPT leaf has MT=6 IPAT=0, expected MT=0 IPAT=0"),
+                ("type=WC", "type=WT", "the guest's own type is WC, expected WT"),
+                ("gva=0xc0001000 mt=6 ipat=0 type=WC", "gva=0xc0001008 mt=6 ipat=0 type=WC",
+                 "the trace has no access to 0xc0001008 in this bracket")):
+            with self.subTest(new):
+                self.assertEqual(self.failures(probed(old, new)),
+                                 {(FIRST, "hardware walker: 4K WC"): reason})
+
+    def test_wrong_leaf(self) -> None:
+        """Other bits in the EPT entry itself, of a 4K page and of a 2M one."""
+        for old, new, name, reason in (
+                ("0x86000000 0x3FFA9B37", "0x86000000 0x3FFA9B77", (FIRST, "4K WC"),
+                 "EPT leaf has MT=6 IPAT=1, expected MT=6 IPAT=0"),
+                ("0x86000000 0x00200BB7", "0x86000000 0x00200B87", (SECOND, "2M UC"),
+                 "EPT leaf has MT=0 IPAT=0, expected MT=6 IPAT=0")):
+            with self.subTest(new):
+                self.assertIn(old, TRACE)
+                self.assertEqual(self.failures(probed(), TRACE.replace(old, new)),
+                                 {(name[0], f"hardware walker: {name[1]}"): reason})
+
+    def test_access_without_walk(self) -> None:
+        """The TLB had it: the last walk is that of a page table, or there is none."""
+        end = "the trace has no EPT walk for the access to 0xc0001000"
+        lines = TRACE.splitlines()
+        access = next(number for number, line in enumerate(lines) if ", WC)" in line)
+        start = max(number for number, line in enumerate(lines[:access]) if walker.START in line)
+        for first in (access - 1, start + 1):
+            trace = "\n".join(lines[:first] + lines[access:])
+            self.assertEqual(self.failures(probed(), trace),
+                             {(FIRST, "hardware walker: 4K WC"): end})
+
+    def test_host_access_to_the_same_address(self) -> None:
+        """A process of the host may use the address too: no EPT translates that."""
+        host = "[CPU0 RD]: LIN 0x00000000c0001000 PHY 0x000000123000 (len=8, WB): 0x0 0x0\n"
+        trace = TRACE.replace("[CPU0 WR]: PHY", f"{host}[CPU0 WR]: PHY", 1)
+        self.assertNotEqual(trace, TRACE)
+        self.assertEqual(self.failures(probed(), trace), {})
+
+    def test_missing_bracket(self) -> None:
+        reason = "the trace has 4 brackets, the program printed 5 probes"
+        for trace in (TRACE.replace(walker.START, "", 1), TRACE[:TRACE.rindex(walker.START)]):
+            self.assertEqual(self.failures(probed(), trace), {
+                (FIRST, "hardware walker"): reason, (SECOND, "hardware walker"): reason})
+
+    def test_missing_probe(self) -> None:
+        reason = "the trace has 5 brackets, the program printed 4 probes"
+        self.assertEqual(self.failures(probed("# memtype-probe: row=2M", "# row=2M")), {
+            (FIRST, "hardware walker"): reason, (SECOND, "hardware walker"): reason})
+
+    def test_brackets_without_any_probe(self) -> None:
+        self.assertEqual(
+            self.failures(probed("memtype-probe", "memtype_probe")),
+            {(BOOT, "hardware walker"): "the trace has 5 brackets, the program printed 0 probes"})
+
+    def test_no_brackets_and_no_probes(self) -> None:
+        trace = "".join(TRACE.splitlines(keepends=True)[:3])
+        self.assertEqual(self.failures(probed("memtype-probe", "memtype_probe"), trace), {})
+
+    def test_no_trace(self) -> None:
+        self.assertEqual(set(self.failures(probed(), "").values()),
+                         {"the trace has 0 brackets, the program printed 5 probes"})
+
+    def test_trace_that_ends(self) -> None:
+        """Wherever the trace is cut off, what it lacks does not pass."""
+        ends = [number for number in range(0, len(TRACE), 97)]
+        last = TRACE.index("(len=8, WB)", TRACE.rindex("LIN 0x00000000c0001000")) + 12
+        for number in [end for end in ends if end < last]:
+            self.assertTrue(self.failures(probed(), TRACE[:number]), f"after {number} characters")
+
+    def test_malformed(self) -> None:
+        for old, new in (("type=WC", "type=UC-"), ("ipat=0 type=WC", "type=WC"),
+                         ("ipat=0 type=WC", "ipat=2 type=WC"), ("type=WC", "type=WC yes"),
+                         ("mt=6 ipat=0 type=WC", "mt=WB ipat=0 type=WC"),
+                         ("row=4K WC gva=0x", "row=4K WC gva=")):
+            with self.subTest(new):
+                results = self.judge(probed(old, new))
+                self.assertEqual(results.pop((FIRST, "hardware walker")).status, FAIL)
+                self.assertEqual({result.status for result in results.values()}, {PASS})
+
+
+class Commands(unittest.TestCase):
+    def end(self, trace: str, log: str) -> str:
+        """What machine.py says of Bochs's end after all programs ran."""
+        with tempfile.TemporaryDirectory() as scratch, \
+                mock.patch.object(machine, "BUILD", Path(scratch)):
+            run = machine.Run(data.all_machines()["x86-intel"], [], lambda suite, what: None)
+            run.directory.mkdir(parents=True)
+            run.trace.write_text(trace)
+            (run.directory / "bochs.log").write_text(log)
+            run.process, run.done = mock.Mock(returncode=1), True
+            run.check_exit()
+        return run.ended
+
+    def test_power_off(self) -> None:
+        self.assertEqual(self.end(TRACE, f"i[ACPI  ] {machine.BOCHS_POWER_OFF}"), "")
+
+    def test_more_brackets_than_commands(self) -> None:
+        self.assertRegex(self.end(f"{TRACE}\nfgets() returned ERROR.\n", ""),
+                         "status 1, stopped more often than for 1000 brackets")
+        self.assertRegex(self.end(TRACE, ""), "status 1$")
+
+
+if __name__ == "__main__":
+    unittest.main()
