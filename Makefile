@@ -7,7 +7,7 @@ BUILD	?= build
 OUT	?= out
 JOBS	?= 2
 KERNEL	?= patched
-export BUILD OUT JOBS KERNEL KSRC CONFIG MACHINE TEST
+export BUILD OUT JOBS KERNEL KSRC CONFIG MACHINE TEST HOOK
 
 TOOLS	:= tools/testing/memtype
 PYTHON	:= python3 -B
@@ -32,6 +32,7 @@ help:		## Print this list
 #: KERNEL=base   the base without our patches, with the test instruments only
 #: CONFIG=debug  lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)
 #: MACHINE=, TEST=  only these; shell patterns, comma-separated
+#: HOOK=         of make mutate: only these patches; patterns of file names or numbers
 #: JOBS=N        machines at a time (2)
 
 .PHONY: matrix
@@ -49,6 +50,10 @@ check: setup	## Style and static checks: checkpatch, sparse, W=1, mypy, flake8, 
 .PHONY: unit
 unit: setup	## The runner's own unit tests
 	@$(PYTHON) $(TOOLS)/check.py unit
+
+.PHONY: mutate
+mutate: setup	## Prove that the tests can fail: take each patch away, see its test go red
+	@$(PYTHON) $(TOOLS)/mutate.py mutate
 
 .PHONY: list
 list:		## List machines and tests

@@ -54,7 +54,9 @@ def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> Non
                     steps = re.findall("^  [A-Z]", log.read_text(errors="replace"), re.M)
                     say(f"  {what}: {len(steps)} steps, {time.monotonic() - start:.0f} s")
         finally:
+            # What is interrupted must not go on compiling sources that change under it.
             process.terminate()
+            process.wait()
     if process.returncode:
         lines = log.read_text(errors="replace").splitlines()
         errors = [line for line in lines if re.search(r"error|\*\*\*|undefined reference", line)]
@@ -87,10 +89,17 @@ def lost_options(wanted: dict[str, str], config: str) -> list[str]:
             and not (line.endswith("is not set") and f"{option}=" not in config)]
 
 
-def configure(arch: str) -> None:
-    """allnoconfig + fragments; stops if an option did not survive."""
-    out = objects(arch)
+def configure(arch: str, out: Path | None = None, without: str = "") -> None:
+    """allnoconfig + fragments; stops if an option did not survive.
+
+    `without` names an option to switch off, and with it those whose names begin like it.
+    """
+    out = out or objects(arch)
     wanted = wanted_options(fragments(arch))
+    if without:
+        wanted = {option: line for option, line in wanted.items()
+                  if not option.startswith(without)}
+        wanted[without] = f"# {without} is not set"
     merged = "\n".join(wanted.values()) + "\n"
     stamp = out / "memtype.config"
     key = f"# {output(['git', '-C', TREES[KERNEL], 'rev-parse', 'HEAD^{tree}'])}{merged}"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import unittest
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,10 @@ W1 = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wmissi
       "-Wunused-but-set-variable", "-Wunused-const-variable"]
 # Where kernel objects are built; the rest of our C is programs.
 KERNEL_DIRECTORIES = ("arch/", "drivers/", "mm/", "virt/", "lib/", "kernel/")
+# Without it the kernel behaves as the base.
+OPTION = "CONFIG_KVM_MEMTYPE"
+# Of `git diff --diff-filter`.
+OVERLAY, HOOKED = "A", "M"
 
 
 def run(command: list[str | Path], **kwargs: object) -> list[str]:
@@ -51,29 +56,101 @@ def checkpatch() -> list[str]:
     return problems
 
 
-def our_sources() -> list[str]:
+def our_sources(kinds: str = OVERLAY + HOOKED) -> list[str]:
     """C files of ours, and files of the kernel that our patches touch."""
-    changed = tree.git("diff", "--name-only", tree.base_ref(), "HEAD").splitlines()
+    changed = tree.git("diff", "--no-renames", "--name-only", f"--diff-filter={kinds}",
+                       tree.base_ref(), "HEAD").splitlines()
     return [name for name in changed if name.endswith(".c")]
 
 
-def kernel_objects(arch: str) -> list[str]:
-    """The objects of the kernel that our sources go into on this architecture."""
+def kernel_sources(arch: str, kinds: str = OVERLAY + HOOKED) -> list[str]:
+    """Those of our sources that are a part of the kernel, and not of another architecture's."""
     other = tuple(f"arch/{name}/" for name in ("x86", "arm64", "riscv")
                   if name != arch.split("_", 1)[0])
-    return [name[:-2] + ".o" for name in our_sources()
+    return [name for name in our_sources(kinds)
             if name.startswith(KERNEL_DIRECTORIES) and not name.startswith(other)]
 
 
+def kernel_objects(arch: str, kinds: str) -> list[str]:
+    """The objects of our sources in the kernel that was built, by the names of make's targets.
+
+    virt/kvm is compiled from within arch/*/kvm, so only kbuild knows what it calls an object.
+    """
+    commands = [build.objects(arch) / name.parent / f".{name.stem}.o.cmd"
+                for name in map(Path, kernel_sources(arch, kinds))]
+    return [path.read_text().split(" ", 1)[0].removeprefix("savedcmd_")
+            for path in commands if path.exists()]
+
+
+def our_lines() -> set[tuple[str, int]]:
+    """File and number of each line that our commits have and the base has not."""
+    lines: set[tuple[str, int]] = set()
+    name = ""
+    for line in tree.git("diff", "--no-renames", "-U0", tree.base_ref(), "HEAD").splitlines():
+        hunk = re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line)
+        if line.startswith("+++ b/"):
+            name = line[6:]
+        elif hunk:
+            start = int(hunk[1])
+            lines.update((name, number) for number in range(start, start + int(hunk[2] or 1)))
+    return lines
+
+
 def kernel_warnings(arch: str) -> list[str]:
-    """gcc W=1 and sparse on the kernel objects that are ours or hooked."""
-    wanted = kernel_objects(arch)
-    build.configure(arch)
-    log = build.objects(arch) / "check.log"
-    build.make(f"{arch} sparse and W=1", arch, log, "-C", TREES[settings.KERNEL],
-               f"O={build.objects(arch)}", "C=2", "W=1", *wanted)
-    return [line for line in log.read_text().splitlines()
-            if re.search(r"(warning|error): ", line)]
+    """gcc W=1 and sparse on the kernel objects that are ours or hooked, in a place of their own.
+
+    In a hooked file, only what is said of our lines counts: the base has warnings too.
+    """
+    out, linux = BUILD / "check" / f"{arch}-w1", TREES[KERNEL].resolve()
+    build.configure(arch, out)
+    what, log = f"{arch} sparse and W=1", out / "check.log"
+    words: list[str | Path] = ["-C", linux, f"O={out}", "C=1", "W=1"]
+    # Before any object, kbuild compiles files of the base, of which it also warns.
+    build.make(what, arch, log, *words, "prepare")
+    ours, problems, checked = our_lines(), [], 0
+    for kind in OVERLAY, HOOKED:
+        objects = kernel_objects(arch, kind)
+        if not objects:
+            continue
+        for name in objects:
+            (out / name).unlink(missing_ok=True)    # what is not compiled does not warn
+        build.make(what, arch, log, *words, *objects)
+        checked += len(objects)
+        for line in log.read_text().splitlines():
+            if re.search(r"(warning|error): ", line):
+                where = re.match(r"(\S+?):(\d+):", line)
+                if kind == OVERLAY or where and (
+                        os.path.relpath((out / where[1]).resolve(), linux), int(where[2])) in ours:
+                    problems.append(line)
+    return problems if checked else ["the configuration builds none of them"]
+
+
+def symbols(arch: str, path: Path, *options: str) -> Counter[str]:
+    """How often an object has each symbol, without those that the compiler numbers."""
+    listed = settings.output([f"{ARCHES[arch][0]}nm", "--format=posix", *options, path])
+    return Counter(name for name in (line.split(" ", 1)[0] for line in listed.splitlines())
+                   if "." not in name and "__UNIQUE_ID_" not in name)
+
+
+def option_off(arch: str) -> list[str]:
+    """With OPTION off, what our patches touch must neither have nor use anything of ours.
+
+    Ours is what the overlay's objects define and nothing else in the kernel does.
+    """
+    on, off = build.objects(arch), BUILD / "check" / f"{arch}-off"
+    build.configure(arch, off, OPTION)
+    hooked = kernel_objects(arch, HOOKED)
+    overlay: Counter[str] = Counter()
+    for name in kernel_objects(arch, OVERLAY):
+        overlay += symbols(arch, on / name, "--defined-only")
+    everything = symbols(arch, on / "vmlinux.o", "--defined-only")
+    ours = {name for name, count in overlay.items() if everything[name] == count}
+    if not any(ours & symbols(arch, on / name).keys() for name in hooked):
+        return [f"with {OPTION} on there is nothing to see either, so this check proves nothing"]
+    build.make(f"{arch} option off", arch, off / "check.log", "-C", TREES[KERNEL], f"O={off}",
+               *hooked)
+    return [f"{name} has {symbol} in spite of # {OPTION} is not set" for name in hooked
+            for symbol in sorted(ours & symbols(arch, off / name).keys())]
 
 
 def program_warnings(arch: str) -> list[str]:
@@ -133,6 +210,8 @@ CHECKS: dict[str, Callable[..., list[str]]] = {
     "checkpatch --strict": checkpatch,
     "x86_64 kernel objects: sparse, W=1": kernel_warnings,
     "arm64 kernel objects: sparse, W=1": kernel_warnings,
+    "x86_64 option off: no trace of the hooks": option_off,
+    "arm64 option off: no trace of the hooks": option_off,
     "x86_64 programs: sparse, W=1": program_warnings,
     "arm64 programs: W=1": program_warnings,
     "Python: mypy --strict, flake8": python,
@@ -145,14 +224,19 @@ def run_checks() -> tuple[int, int, int]:
     tree.lay("patched")
     for arch in ARCHES:
         build.selftests(arch)
+        if kernel_sources(arch):
+            build.kernel(arch)
     statuses = []
     for name, function in CHECKS.items():
         arch = name.split()[0]
-        if function is kernel_warnings and not kernel_objects(arch):
-            say(f"check {name}: skip: overlay and patches have no {arch} kernel objects")
+        if function in (kernel_warnings, option_off) and not kernel_sources(arch):
+            say(f"check {name}: skip: overlay and patches have no {arch} kernel sources")
             statuses.append("skip")
             continue
-        problems = function(arch) if arch in ARCHES else function()
+        try:
+            problems = function(arch) if arch in ARCHES else function()
+        except settings.Error as error:
+            problems = str(error).splitlines()
         statuses.append("FAIL" if problems else "pass")
         say(f"check {name}: {statuses[-1]}")
         for problem in problems[:50]:

@@ -36,6 +36,7 @@ KERNEL = os.environ.get("KERNEL") or "patched"
 CONFIG = os.environ.get("CONFIG", "")
 MACHINE = os.environ.get("MACHINE", "")
 TEST = os.environ.get("TEST", "")
+HOOK = os.environ.get("HOOK", "")
 JOBS = os.environ.get("JOBS") or "2"
 
 # Kernel trees, by KERNEL: with all patches, or with the test instruments only.

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`make mutate`: proves that the tests can fail.
+
+The trailer "Red-without:" of a patch says what goes red when it is missing. Here it goes missing:
+the kernel tree is checked out without that one patch, built, and booted with the named suite.
+Objects are incremental, so a patch costs what depends on the files that it touches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fnmatch
+import json
+import re
+import shlex
+import shutil
+import signal
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import build
+import data
+import machine
+import matrix
+import settings
+import tree
+from console import PASS, PROGRAM, SKIP, STATUSES, Result, Test
+from settings import ARCHES, BUILD, CONFIG, HOOK, KERNEL, OUT, TREES, Error, fail, say
+from tree import git
+
+# The trailer of a patch without which configuration or build fails.
+STRUCTURE = "build"
+ABSENT = "absent"
+RED, GREEN, STRUCTURAL = "red", "green", "structural"
+DOES_NOT_REVERSE, NOT_PROVEN = "does not reverse", "not proven"
+
+
+@dataclass
+class Hook:
+    """A patch of the series with its trailer; machine, suite and test are empty for STRUCTURE."""
+    patch: Path
+    red_without: str
+    machine: str = ""
+    suite: str = ""
+    test: str = ""
+
+
+@dataclass
+class Outcome:
+    """One object of mutate.json's "results"; README.rst documents the fields."""
+    hook: str
+    subject: str
+    red_without: str
+    status: str
+    reason: str
+    seconds: float
+
+
+def chosen(names: list[str]) -> list[str]:
+    """The patches that HOOK= leaves, by file name or number."""
+    patterns = [pattern.strip() for pattern in HOOK.split(",")]
+    found = [name for name in names if not HOOK or any(
+        fnmatch.fnmatchcase(name, wanted) for pattern in patterns
+        for wanted in (pattern, f"{pattern:0>4}-*"))]
+    if not found:
+        fail(f"no patch of the series matches HOOK={HOOK}; there are:\n  " + "\n  ".join(names))
+    return found
+
+
+def read_hook(patch: Path, machines: dict[str, data.Machine], tests: list[Test]) -> Hook:
+    """Reads the trailer; what it names must exist."""
+    trailers = re.findall(r"^Red-without: *(.*?) *$", patch.read_text().split("\n---\n")[0], re.M)
+    if len(trailers) != 1:
+        fail(f"{patch.name} must have one trailer “Red-without:”, and has {len(trailers)}")
+    where = f"{patch.name}: “Red-without: {trailers[0]}”"
+    if trailers[0] == STRUCTURE:
+        return Hook(patch, STRUCTURE)
+    words = trailers[0].split(maxsplit=2)
+    if len(words) != 3:
+        fail(f"{where} is neither “{STRUCTURE}” nor “<machine> <suite> <test>”")
+    hook = Hook(patch, trailers[0], *words)
+    if hook.machine not in machines:
+        fail(f"{where}: machines.toml has no {hook.machine}")
+    if not any(test.suite == hook.suite and hook.machine in test.machines for test in tests):
+        fail(f"{where}: tests.toml has no {hook.suite} on {hook.machine}")
+    return hook
+
+
+def commit_without(patch: Path) -> str:
+    """A commit of the tree with this patch reversed and all others kept."""
+    index = TREES["patched"] / ".git/memtype-mutate.index"
+    git("read-tree", "HEAD", index=index)
+    git("apply", "--cached", "--reverse", patch, index=index)
+    return git("commit-tree", "-p", "HEAD", git("write-tree", index=index),
+               text=f"make mutate: without {patch.name} (git checkout memtype undoes this)\n")
+
+
+def checkout(where: str, stale: bool) -> None:
+    """Signals wait meanwhile: half a checkout would leave the repository locked."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK,
+                                  (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        git("checkout", "-q", where)
+        if stale:
+            shutil.rmtree(BUILD / "selftests", ignore_errors=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def checked_out(commit: str) -> Iterator[None]:
+    """The tree at a commit, and back where it was afterwards, whatever happens meanwhile.
+
+    git touches only the files that differ, so that make sees the change both ways. What it would
+    not see is a changed Makefile of the selftests.
+    """
+    changed = git("diff", "--name-only", "HEAD", commit)
+    stale = bool(re.search(r"^tools/testing/selftests/.*(Makefile|\.mk)$", changed, re.M))
+    head = git("rev-parse", "--abbrev-ref", "HEAD")
+    head = git("rev-parse", "HEAD") if head == "HEAD" else head
+    try:
+        checkout(commit, stale)
+        yield
+    finally:
+        checkout(head, stale)
+
+
+def build_all(arch: str) -> Path:
+    """Selftests and kernel; returns the boot image."""
+    build.selftests(arch)
+    return build.kernel(arch)
+
+
+def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
+    """The status of the hook's test, and why it is not a pass."""
+    suite = [result for result in results
+             if (result.machine, result.suite) == (hook.machine, hook.suite)]
+    # A program that died before the test has only the verdict on itself.
+    found = [result for result in suite if result.test == hook.test] or [
+        result for result in suite if result.test == PROGRAM and result.status not in (PASS, SKIP)]
+    if not found:
+        return ABSENT, f"{hook.suite} has no test “{hook.test}”"
+    worst = max(found, key=lambda result: STATUSES.index(result.status))
+    return worst.status, worst.reason
+
+
+def try_without(hook: Hook, machines: dict[str, data.Machine], tests: list[Test],
+                progress: matrix.Progress) -> tuple[str, str]:
+    """Status and reason of a hook, from the tree as it is now, without the patch."""
+    arches = [machines[hook.machine].arch] if hook.machine else list(ARCHES)
+    try:
+        images = {arch: build_all(arch) for arch in arches}
+    except Error as error:
+        return STRUCTURAL if hook.machine else RED, str(error)
+    if not hook.machine:
+        return GREEN, f"everything builds without it, for {' and '.join(arches)}"
+    _, results = matrix.run_one(
+        machines[hook.machine], [test for test in tests if test.suite == hook.suite],
+        images[arches[0]], progress, OUT / "mutate" / hook.patch.stem)
+    status, reason = status_of(hook, results)
+    return (GREEN if status in (PASS, SKIP, ABSENT) else RED,
+            f"{status}: {reason}" if reason else status)
+
+
+def run_full(hooks: list[Hook], machines: dict[str, data.Machine], tests: list[Test],
+             progress: matrix.Progress) -> tuple[list[machine.Run], list[Result]]:
+    """What the full tree gives: a test that is not a pass there proves nothing by being red."""
+    structure = any(not hook.machine for hook in hooks)
+    images = {arch: build_all(arch) for arch in ARCHES if structure or any(
+        machines[hook.machine].arch == arch for hook in hooks)}
+    runs, results = [], []
+    for name, item in machines.items():
+        suites = {hook.suite for hook in hooks if hook.machine == name}
+        if suites:
+            run, found = matrix.run_one(item, [test for test in tests if test.suite in suites],
+                                        images[item.arch], progress, OUT / "mutate/full")
+            runs.append(run)
+            results += found
+    return runs, results
+
+
+def mutate_one(hook: Hook, full: list[Result], machines: dict[str, data.Machine],
+               tests: list[Test], progress: matrix.Progress) -> tuple[str, str]:
+    """Status and reason of a hook."""
+    if hook.machine:
+        status, reason = status_of(hook, full)
+        if status != PASS:
+            return NOT_PROVEN, f"on the full tree it is {status}: {reason}"
+    try:
+        commit = commit_without(hook.patch)
+    except Error as error:
+        return DOES_NOT_REVERSE, str(error).split("\n", 1)[1]
+    with checked_out(commit):
+        return try_without(hook, machines, tests, progress)
+
+
+def table(outcomes: list[Outcome]) -> str:
+    lines = [("hook", "red without", "result", "seconds", "reason")]
+    lines += [(outcome.hook, outcome.red_without, outcome.status, f"{outcome.seconds:.0f}",
+               textwrap.shorten(outcome.reason, 120, placeholder=" ...")) for outcome in outcomes]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip()
+                     for line in lines)
+
+
+def mutate() -> int:
+    if KERNEL != "patched" or CONFIG:
+        fail("make mutate is for the patched kernel alone: without KERNEL= and CONFIG=")
+    machines = data.all_machines()
+    tests = data.all_tests(machines)
+    base = tree.lay("patched")
+    series = [name for group in tree.read_series(base.patches) for name in group.patches]
+    hooks = [read_hook(base.patches / name, machines, tests) for name in chosen(series)]
+    if tree.dirty("patched"):
+        fail(f"{TREES['patched']} has uncommitted changes: commit them there first\n"
+             f"{tree.dirty('patched')}")
+    (OUT / "mutate.json").unlink(missing_ok=True)
+    shutil.rmtree(OUT / "mutate", ignore_errors=True)
+    (OUT / "mutate").mkdir(parents=True)
+    progress = matrix.Progress(list(machines))
+    runs, full = run_full(hooks, machines, tests, progress)
+
+    outcomes = []
+    for hook in hooks:
+        say(f"without {hook.patch.name}:")
+        start = time.monotonic()
+        status, reason = mutate_one(hook, full, machines, tests, progress)
+        outcomes.append(Outcome(hook.patch.name, tree.subject(hook.patch), hook.red_without,
+                                status, reason, round(time.monotonic() - start, 1)))
+        say(f"  {status}")
+    selection = f" HOOK={shlex.quote(HOOK)}" if HOOK else ""
+    (OUT / "mutate.json").write_text(json.dumps({
+        "environment": {**matrix.environment(base, runs),
+                        "command": f"make mutate{settings.variables()}{selection}"},
+        "results": [dataclasses.asdict(outcome) for outcome in outcomes],
+    }, indent=1) + "\n")
+    red = sum(outcome.status == RED for outcome in outcomes)
+    say(f"\n{table(outcomes)}\n\nmutate: {red} of {len(outcomes)} hooks proven")
+    return 0 if red == len(outcomes) else 1
+
+
+if __name__ == "__main__":
+    settings.main({"mutate": mutate})

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The checks that make check runs must be able to fail; their input here is made up."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import build
+import check
+import tree
+
+# Both have a function `shared` and a variable that gcc numbers: neither tells who is whose.
+SHARED = "static __attribute__((noinline)) int shared(void) { static int numbered; " \
+         "return numbered++; }\n"
+OVERLAY = SHARED + "int ours(void) { return shared(); }\n"
+HOOKED = SHARED + "int ours(void); int hook(void) { return shared() + HOOK; }\n"
+
+
+class OptionOff(unittest.TestCase):
+    """An “overlay” mm/ours.c and a “hooked” mm/hooked.c, compiled by what a hook leaves in it."""
+
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.top = Path(scratch.name)
+        self.on, self.off = self.top / "patched/x86_64", self.top / "check/x86_64-off"
+
+    def compile(self, out: Path, name: str, source: str) -> None:
+        (out / "mm").mkdir(parents=True, exist_ok=True)
+        (out / f"mm/.{name}.o.cmd").write_text(f"savedcmd_mm/../mm/{name}.o := gcc\n")
+        subprocess.run(["gcc", "-x", "c", "-c", "-o", out / f"mm/{name}.o", "-"],
+                       input=source, text=True, check=True)
+
+    def run_check(self, on: str, off: str) -> list[str]:
+        """What the check finds, with this for a hook when the option is on and when it is off."""
+        self.compile(self.on, "ours", OVERLAY)
+        self.compile(self.on, "hooked", HOOKED.replace("HOOK", on))
+        subprocess.run(["ld", "-r", "-o", self.on / "vmlinux.o", *self.on.glob("mm/*.o")],
+                       check=True)
+
+        def make(*_words: Any) -> None:
+            self.compile(self.off, "hooked", HOOKED.replace("HOOK", off))
+
+        sources = {check.OVERLAY: ["mm/ours.c", "mm/not_built.c"], check.HOOKED: ["mm/hooked.c"]}
+        with mock.patch.object(check, "BUILD", self.top), \
+                mock.patch.object(check, "kernel_sources", lambda arch, kind: sources[kind]), \
+                mock.patch.object(build, "objects", lambda arch: self.on), \
+                mock.patch.object(build, "configure"), mock.patch.object(build, "make", make):
+            return check.option_off("x86_64")
+
+    def test_no_trace(self) -> None:
+        self.assertEqual(self.run_check("ours()", "0"), [])
+
+    def test_call(self) -> None:
+        problem, = self.run_check("ours()", "ours()")
+        self.assertIn("hooked.o has ours", problem)
+
+    def test_nothing_to_see(self) -> None:
+        problem, = self.run_check("0", "0")
+        self.assertIn("proves nothing", problem)
+
+
+class OurLines(unittest.TestCase):
+    def test_lines(self) -> None:
+        diff = ("--- a/mm/a.c\n+++ b/mm/a.c\n@@ -3,0 +4,2 @@ context\n+one\n+two\n@@ -9 +11 @@\n"
+                "-old\n+new\n@@ -20,2 +21,0 @@\n-gone\n-gone\n"
+                "--- /dev/null\n+++ b/mm/b.c\n@@ -0,0 +1 @@\n+all\n")
+        with mock.patch.object(tree, "git", lambda *args: diff):
+            self.assertEqual(check.our_lines(), {("mm/a.c", 4), ("mm/a.c", 5), ("mm/a.c", 11),
+                                                 ("mm/b.c", 1)})
+
+
+if __name__ == "__main__":
+    unittest.main()
