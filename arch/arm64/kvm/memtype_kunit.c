@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* KUnit tests of the arm64 encodings of guest memory types; included by memtype.c. */
+#include <kunit/test.h>
+
+#define WB	MEMTYPE_WB
+#define WT	MEMTYPE_WT
+#define NC	MEMTYPE_WC
+#define GRE	MEMTYPE_GRE
+#define nGRE	MEMTYPE_NGRE
+#define nGnRE	MEMTYPE_UC
+#define nGnRnE	MEMTYPE_NGNRNE
+#define NONE	MEMTYPE_NONE
+
+/* The encoding table, MemAttr[3:0] without and with FWB: Arm ARM D8.6.6, D8.6.7. */
+static const struct {
+	struct kvm_memtype_intent intent;
+	enum kvm_pgtable_prot prot;
+	u8 memattr, memattr_fwb;
+} kvm_memtype_encodings[] = {
+	{ { .kind = MEMTYPE_WB },			0, 0xf, 0x6 },
+	{ { .kind = MEMTYPE_WB, .forced = true },	0, 0xf, 0x6 },
+	{ { .kind = MEMTYPE_WC },			KVM_PGTABLE_PROT_NORMAL_NC, 0x5, 0x5 },
+	{ { .kind = MEMTYPE_UC, .any_uncached = true }, KVM_PGTABLE_PROT_NORMAL_NC, 0x5, 0x5 },
+	{ { .kind = MEMTYPE_UC },			KVM_PGTABLE_PROT_DEVICE, 0x1, 0x1 },
+};
+
+static void kvm_memtype_encoding_test(struct kunit *test)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(kvm_memtype_encodings); i++) {
+		enum kvm_pgtable_prot prot = kvm_memtype_to_prot(&kvm_memtype_encodings[i].intent);
+
+		KUNIT_EXPECT_EQ_MSG(test, prot, kvm_memtype_encodings[i].prot, "row %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, kvm_memtype_memattr(prot, false),
+				    kvm_memtype_encodings[i].memattr, "row %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, kvm_memtype_memattr(prot, true),
+				    kvm_memtype_encodings[i].memattr_fwb, "row %d, FWB", i);
+	}
+}
+
+/* Stage-1 types, in the order of the columns below. */
+static const enum memtype_kind kvm_memtype_stage1[] = {
+	nGnRnE, nGnRE, nGRE, GRE, NC, WT, WB
+};
+
+/* Arm ARM D8.6.5, R_HMNDG, R_TNHFM, R_GQFSF; rows are MemAttr[3:0]. */
+static const struct {
+	u8 memattr;
+	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_stage1)];
+} kvm_memtype_nofwb[] = {
+	/*	  nGnRnE  nGnRE	  nGRE	  GRE	  NC	  WT	  WB */
+	{ 0x0, { nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE } },
+	{ 0x1, { nGnRnE, nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE } },
+	{ 0x2, { nGnRnE, nGnRE,  nGRE,   nGRE,   nGRE,   nGRE,   nGRE } },
+	{ 0x3, { nGnRnE, nGnRE,  nGRE,   GRE,    GRE,    GRE,    GRE } },
+	{ 0x5, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     NC,     NC } },
+	{ 0xa, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     WT,     WT } },
+	{ 0xf, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     WT,     WB } },
+};
+
+/* Arm ARM D8.6.7, R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. */
+static const struct {
+	u8 memattr;
+	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_stage1)];
+} kvm_memtype_with_fwb[] = {
+	/*	  nGnRnE  nGnRE	  nGRE	  GRE	  NC	  WT	  WB */
+	{ 0x0, { nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE } },
+	{ 0x1, { nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE } },
+	{ 0x2, { nGRE,   nGRE,   nGRE,   nGRE,   nGRE,   nGRE,   nGRE } },
+	{ 0x3, { GRE,    GRE,    GRE,    GRE,    GRE,    GRE,    GRE } },
+	{ 0x4, { NONE,   NONE,   NONE,   NONE,   NONE,   NONE,   NONE } },
+	{ 0x5, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     NC,     NC } },
+	{ 0x6, { WB,     WB,     WB,     WB,     WB,     WB,     WB } },
+	{ 0x7, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     WT,     WB } },
+};
+
+static void kvm_memtype_combine_test(struct kunit *test)
+{
+	int i, guest;
+
+	for (guest = 0; guest < ARRAY_SIZE(kvm_memtype_stage1); guest++) {
+		for (i = 0; i < ARRAY_SIZE(kvm_memtype_nofwb); i++)
+			KUNIT_EXPECT_EQ_MSG(test,
+					    kvm_memtype_combine(kvm_memtype_nofwb[i].memattr, false,
+								kvm_memtype_stage1[guest]),
+					    kvm_memtype_nofwb[i].effective[guest],
+					    "MemAttr %#x, stage 1 %d",
+					    kvm_memtype_nofwb[i].memattr,
+					    kvm_memtype_stage1[guest]);
+		for (i = 0; i < ARRAY_SIZE(kvm_memtype_with_fwb); i++)
+			KUNIT_EXPECT_EQ_MSG(test,
+					    kvm_memtype_combine(kvm_memtype_with_fwb[i].memattr,
+								true, kvm_memtype_stage1[guest]),
+					    kvm_memtype_with_fwb[i].effective[guest],
+					    "FWB, MemAttr %#x, stage 1 %d",
+					    kvm_memtype_with_fwb[i].memattr,
+					    kvm_memtype_stage1[guest]);
+	}
+}
+
+/* x86's types are none here. */
+static void kvm_memtype_foreign_test(struct kunit *test)
+{
+	const struct kvm_memtype_intent ram = { .kind = MEMTYPE_WB };
+
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&ram, MEMTYPE_WP), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&ram, MEMTYPE_UC_MINUS), NONE);
+}
+
+static struct kunit_case kvm_memtype_arm64_cases[] = {
+	KUNIT_CASE(kvm_memtype_encoding_test),
+	KUNIT_CASE(kvm_memtype_combine_test),
+	KUNIT_CASE(kvm_memtype_foreign_test),
+	{}
+};
+
+static struct kunit_suite kvm_memtype_arm64_suite = {
+	.name = "kvm_memtype_arm64",
+	.test_cases = kvm_memtype_arm64_cases,
+};
+
+kunit_test_suite(kvm_memtype_arm64_suite);

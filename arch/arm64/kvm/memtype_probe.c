@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_MEMTYPE_PROBE on arm64: the stage-2 leaf entry, and with VHE also what the
+ * CPU itself makes of stage 1 and stage 2 together.
+ */
+#include <linux/kvm_host.h>
+#include <asm/kvm_hyp.h>
+#include <asm/kvm_mmu.h>
+#include <asm/kvm_pgtable.h>
+#include <asm/sysreg.h>
+
+#include "../../../virt/kvm/memtype_probe.h"
+
+/*
+ * PAR_EL1 after AT S12E1R. The vCPU is loaded, so that its EL1 registers and its
+ * stage 2 are the CPU's; what is missing is HCR_EL2 as it is while the guest
+ * runs. With E2H, the kernel's own translations do not depend on TGE.
+ */
+static u64 kvm_memtype_translate(struct kvm_vcpu *vcpu, u64 gva)
+{
+	u64 hcr, guest_par, par;
+	unsigned long flags;
+
+	local_irq_save(flags);
+	hcr = read_sysreg(hcr_el2);
+	guest_par = read_sysreg_par();
+	write_sysreg(vcpu->arch.hcr_el2 & ~HCR_TGE, hcr_el2);
+	isb();
+	asm volatile(__msr_s(OP_AT_S12E1R, "%x0") : : "r" (gva));
+	isb();
+	par = read_sysreg_par();
+	write_sysreg(guest_par, par_el1);
+	write_sysreg(hcr, hcr_el2);
+	isb();
+	local_irq_restore(flags);
+	return par;
+}
+
+int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *probe)
+{
+	struct kvm_pgtable *pgt;
+	kvm_pte_t leaf = 0;
+	s8 level;
+	int ret;
+
+	write_lock(&vcpu->kvm->mmu_lock);
+	pgt = vcpu->arch.hw_mmu->pgt;
+	ret = pgt ? kvm_pgtable_get_leaf(pgt, probe->gpa, &leaf, &level) : -ENOENT;
+	write_unlock(&vcpu->kvm->mmu_lock);
+	if (ret || !kvm_pte_valid(leaf))
+		return -ENOENT;
+
+	probe->leaf = leaf;
+	probe->size = kvm_granule_size(level);
+	probe->format = KVM_MEMTYPE_PROBE_STAGE2;
+	probe->par_valid = has_vhe();
+	probe->par = has_vhe() ? kvm_memtype_translate(vcpu, probe->gva) : 0;
+	return 0;
+}

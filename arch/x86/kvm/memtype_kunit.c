@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* KUnit tests of the x86 encodings of guest memory types; included by memtype.c. */
+#include <kunit/test.h>
+
+#define WB	MEMTYPE_WB
+#define WT	MEMTYPE_WT
+#define WP	MEMTYPE_WP
+#define WC	MEMTYPE_WC
+#define UCM	MEMTYPE_UC_MINUS
+#define UC	MEMTYPE_UC
+#define NONE	MEMTYPE_NONE
+
+/* Every intent that the policy can have, by the names of the encoding table. */
+static const struct kvm_memtype_intent intent_wb = { .kind = WB };
+static const struct kvm_memtype_intent intent_forced_wb = { .kind = WB, .forced = true };
+static const struct kvm_memtype_intent intent_wc = { .kind = WC };
+static const struct kvm_memtype_intent intent_any_uncached = { .kind = UC, .any_uncached = true };
+static const struct kvm_memtype_intent intent_uc = { .kind = UC };
+
+/*
+ * Bits 6:3 of an EPT leaf entry: Intel SDM vol. 3, section 30.3.7.2 and table
+ * "Format of an EPT Page-Table Entry that Maps a 4-KByte Page".
+ */
+static void kvm_memtype_ept_encoding_test(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_wb), 6 << 3);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_wc), 1 << 3);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_any_uncached), 0 << 3);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_uc), 0 << 3);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_forced_wb), 6 << 3 | 1 << 6);
+}
+
+/*
+ * Intel SDM vol. 3, section 13.5.2.2, table "Effective Page-Level Memory Types
+ * for Pentium III and More Recent Processor Families"; section 30.3.7.2 has the
+ * EPT memory type take the place of the MTRR's.
+ */
+static const struct {
+	enum memtype_kind memory, pat, effective;
+} kvm_memtype_sdm[] = {
+	{ UC, UC, UC }, { UC, UCM, UC }, { UC, WC, WC }, { UC, WT, UC }, { UC, WB, UC }, { UC, WP, UC },
+	{ WC, UC, UC }, { WC, UCM, WC }, { WC, WC, WC }, { WC, WT, UC }, { WC, WB, WC }, { WC, WP, UC },
+	{ WT, UC, UC }, { WT, UCM, UC }, { WT, WC, WC }, { WT, WT, WT }, { WT, WB, WT }, { WT, WP, WP },
+	{ WB, UC, UC }, { WB, UCM, UC }, { WB, WC, WC }, { WB, WT, WT }, { WB, WB, WB }, { WB, WP, WP },
+	{ WP, UC, UC }, { WP, UCM, WC }, { WP, WC, WC }, { WP, WT, WT }, { WP, WB, WP }, { WP, WP, WP },
+};
+
+static void kvm_memtype_sdm_test(struct kunit *test)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(kvm_memtype_sdm); i++) {
+		KUNIT_EXPECT_EQ_MSG(test,
+				    kvm_memtype_combine(kvm_memtype_sdm[i].memory,
+							kvm_memtype_sdm[i].pat),
+				    kvm_memtype_sdm[i].effective, "memory %d, PAT %d",
+				    kvm_memtype_sdm[i].memory, kvm_memtype_sdm[i].pat);
+	}
+}
+
+/* Guest PAT entries, in the order of the columns below. */
+static const enum memtype_kind kvm_memtype_pat[] = { WB, WT, WP, WC, UCM, UC };
+
+/*
+ * What a guest gets, by back end. EPT as above. NPT: AMD APM vol. 2, section
+ * 15.25.8: the guest's PAT with a nested type of WB is the guest's PAT; then
+ * section 7.8.4, table "Combined Effect of MTRRs and PAT Memory Types", with
+ * the MTRR of RAM (WB) or of MMIO (UC). Shadow paging: WB with that MTRR.
+ */
+static const struct {
+	enum kvm_memtype_paging paging;
+	const struct kvm_memtype_intent *intent;
+	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_pat)];
+} kvm_memtype_back_ends[] = {
+	/*					     WB  WT  WP  WC  UC- UC */
+	{ KVM_MEMTYPE_EPT,    &intent_wb,	   { WB, WT, WP, WC, UC, UC } },
+	{ KVM_MEMTYPE_EPT,    &intent_wc,	   { WC, UC, UC, WC, WC, UC } },
+	{ KVM_MEMTYPE_EPT,    &intent_any_uncached, { UC, UC, UC, WC, UC, UC } },
+	{ KVM_MEMTYPE_EPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC } },
+	{ KVM_MEMTYPE_EPT,    &intent_forced_wb,   { WB, WB, WB, WB, WB, WB } },
+	{ KVM_MEMTYPE_NPT,    &intent_wb,	   { WB, WT, WP, WC, UC, UC } },
+	{ KVM_MEMTYPE_NPT,    &intent_any_uncached, { UC, UC, UC, WC, UC, UC } },
+	{ KVM_MEMTYPE_NPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC } },
+	{ KVM_MEMTYPE_SHADOW, &intent_forced_wb,   { WB, WB, WB, WB, WB, WB } },
+	{ KVM_MEMTYPE_SHADOW, &intent_any_uncached, { UC, UC, UC, UC, UC, UC } },
+	{ KVM_MEMTYPE_SHADOW, &intent_uc,	   { UC, UC, UC, UC, UC, UC } },
+};
+
+static void kvm_memtype_back_ends_test(struct kunit *test)
+{
+	int i, pat;
+
+	for (i = 0; i < ARRAY_SIZE(kvm_memtype_back_ends); i++) {
+		for (pat = 0; pat < ARRAY_SIZE(kvm_memtype_pat); pat++) {
+			KUNIT_EXPECT_EQ_MSG(test,
+					    kvm_memtype_effective(kvm_memtype_back_ends[i].paging,
+								  kvm_memtype_back_ends[i].intent,
+								  kvm_memtype_pat[pat]),
+					    kvm_memtype_back_ends[i].effective[pat],
+					    "row %d, PAT %d", i, kvm_memtype_pat[pat]);
+		}
+	}
+}
+
+/* arm64's types are none here, whatever the intent. */
+static void kvm_memtype_foreign_test(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&intent_forced_wb, MEMTYPE_GRE), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&intent_uc, MEMTYPE_NGRE), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&intent_wb, MEMTYPE_NGNRNE), NONE);
+}
+
+static struct kunit_case kvm_memtype_x86_cases[] = {
+	KUNIT_CASE(kvm_memtype_ept_encoding_test),
+	KUNIT_CASE(kvm_memtype_sdm_test),
+	KUNIT_CASE(kvm_memtype_back_ends_test),
+	KUNIT_CASE(kvm_memtype_foreign_test),
+	{}
+};
+
+static struct kunit_suite kvm_memtype_x86_suite = {
+	.name = "kvm_memtype_x86",
+	.test_cases = kvm_memtype_x86_cases,
+};
+
+kunit_test_suite(kvm_memtype_x86_suite);

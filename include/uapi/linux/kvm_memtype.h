@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * Guest memory types. Documentation/virt/kvm/memtype.rst says what each type
+ * promises and who decides it.
+ */
+#ifndef _UAPI_LINUX_KVM_MEMTYPE_H
+#define _UAPI_LINUX_KVM_MEMTYPE_H
+
+#include <linux/ioctl.h>
+#include <linux/kvm.h>
+#include <linux/types.h>
+
+/*
+ * KVM_CHECK_EXTENSION(KVM_CAP_MEMTYPE) returns a bitmap of KVM_MEMTYPE_CAP_*;
+ * asked of a VM, it is about that VM, else about a VM with the host's default.
+ */
+#define KVM_CAP_MEMTYPE			0x4d54
+
+/* The guest's own choice (x86 PAT, arm64 stage 1) counts for guest RAM. */
+#define KVM_MEMTYPE_CAP_HONOR		(1 << 0)
+/* A guest that asks for WC gets it, for RAM or for any-uncached host MMIO. */
+#define KVM_MEMTYPE_CAP_WC		(1 << 1)
+/* KVM_GET_MEMTYPE is there. */
+#define KVM_MEMTYPE_CAP_QUERY		(1 << 2)
+
+/*
+ * KVM_ENABLE_CAP(KVM_CAP_MEMTYPE) on a VM without vCPUs: args[0] is one of
+ * these, everything else 0.
+ */
+#define KVM_MEMTYPE_HONOR		(1 << 0)
+/* As KVM did before: on Intel, KVM_X86_QUIRK_IGNORE_GUEST_PAT decides. */
+#define KVM_MEMTYPE_LEGACY		(1 << 1)
+
+/* Memory types. */
+#define KVM_MEMTYPE_NONE		0	/* not a type of this architecture */
+#define KVM_MEMTYPE_WB			1
+#define KVM_MEMTYPE_WT			2
+#define KVM_MEMTYPE_WP			3	/* x86 */
+#define KVM_MEMTYPE_WC			4	/* arm64: Normal Non-cacheable */
+#define KVM_MEMTYPE_UC_MINUS		5	/* x86 */
+#define KVM_MEMTYPE_UC			6	/* arm64: Device-nGnRE */
+#define KVM_MEMTYPE_GRE			7	/* arm64: Device-GRE */
+#define KVM_MEMTYPE_NGRE		8	/* arm64: Device-nGRE */
+#define KVM_MEMTYPE_NGNRNE		9	/* arm64: Device-nGnRnE */
+
+/* struct kvm_memtype.source: what the intent follows from. */
+#define KVM_MEMTYPE_SOURCE_NONE		0	/* refused */
+#define KVM_MEMTYPE_SOURCE_RAM		1	/* memory, mapped WB by the host */
+#define KVM_MEMTYPE_SOURCE_MMIO		2	/* uncached by the host */
+#define KVM_MEMTYPE_SOURCE_POLICY	3	/* the VM's policy is legacy */
+#define KVM_MEMTYPE_SOURCE_CPU		4	/* the CPU cannot honour the guest */
+
+/* struct kvm_memtype.refusal: why a guest access ends KVM_RUN with an error. */
+#define KVM_MEMTYPE_REFUSAL_NONE	0
+#define KVM_MEMTYPE_REFUSAL_UNMAPPED	1	/* the memslot's address has no VMA */
+
+/* struct kvm_memtype.attributes */
+#define KVM_MEMTYPE_ATTR_FORCED		(1 << 0) /* the guest's choice is ignored */
+#define KVM_MEMTYPE_ATTR_ANY_UNCACHED	(1 << 1) /* UC, and the guest may choose WC */
+#define KVM_MEMTYPE_ATTR_NOEXEC		(1 << 2) /* instruction fetches abort */
+#define KVM_MEMTYPE_ATTR_PREDICTED	(1 << 3) /* the host has not mapped it yet */
+
+/**
+ * struct kvm_memtype - argument of KVM_GET_MEMTYPE
+ * @gpa: in: guest physical address, in bytes
+ * @as_id: in: address space (x86: 1 is SMM), as in the slot field of
+ *	KVM_SET_USER_MEMORY_REGION
+ * @flags: in: must be 0
+ * @padding: in: must be 0
+ * @host: out: type with which the host maps the page
+ * @intent: out: type that KVM grants
+ * @source: out: KVM_MEMTYPE_SOURCE_*
+ * @refusal: out: KVM_MEMTYPE_REFUSAL_*; if not 0, the other outputs are 0
+ * @attributes: out: KVM_MEMTYPE_ATTR_*
+ * @effective: out: type that the CPU uses, indexed by the type that the guest
+ *	chooses in its own page tables; KVM_MEMTYPE_NONE where it cannot
+ */
+struct kvm_memtype {
+	__u64 gpa;
+	__u32 as_id;
+	__u32 flags;
+	__u64 padding[2];
+	__u8 host;
+	__u8 intent;
+	__u8 source;
+	__u8 refusal;
+	__u32 attributes;
+	__u8 effective[16];
+};
+
+/* VM ioctl, available with KVM_MEMTYPE_CAP_QUERY. */
+#define KVM_GET_MEMTYPE		_IOWR(KVMIO, 0xf4, struct kvm_memtype)
+
+#endif /* _UAPI_LINUX_KVM_MEMTYPE_H */

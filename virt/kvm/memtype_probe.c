@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The part of KVM_MEMTYPE_PROBE that all architectures share. */
+#include <linux/kvm_host.h>
+#include <linux/uaccess.h>
+
+#include "memtype_probe.h"
+
+/**
+ * kvm_memtype_probe_ioctl - read a leaf entry of a vCPU's second stage
+ * @vcpu: the vCPU, which has run
+ * @ioctl: number
+ * @argp: struct kvm_memtype_probe in user space
+ *
+ * Context: Process context, under vcpu->mutex. Takes kvm->srcu.
+ * Return: 0; -ENOTTY if the ioctl is another one; -ENOENT if nothing is mapped
+ * there; -EOPNOTSUPP if the vCPU has no two-dimensional page tables; -EFAULT
+ * for a bad pointer. After an error the argument is as before.
+ */
+long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, void __user *argp)
+{
+	struct kvm_memtype_probe probe;
+	int idx, ret;
+
+	if (ioctl != KVM_MEMTYPE_PROBE)
+		return -ENOTTY;
+	if (copy_from_user(&probe, argp, sizeof(probe)))
+		return -EFAULT;
+
+	vcpu_load(vcpu);
+	idx = srcu_read_lock(&vcpu->kvm->srcu);
+	ret = kvm_arch_memtype_probe(vcpu, &probe);
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
+	vcpu_put(vcpu);
+	if (ret)
+		return ret;
+
+	return copy_to_user(argp, &probe, sizeof(probe)) ? -EFAULT : 0;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A test instrument: what the second-stage page tables of a vCPU really have at
+ * an address, on any kernel, with guest memory types or without. Shared with
+ * tools/testing/selftests/kvm/memtype_test.c; not an ABI.
+ */
+#ifndef __KVM_MEMTYPE_PROBE_H
+#define __KVM_MEMTYPE_PROBE_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* How @leaf is to be read. */
+#define KVM_MEMTYPE_PROBE_EPT		1
+#define KVM_MEMTYPE_PROBE_NPT		2
+#define KVM_MEMTYPE_PROBE_STAGE2	3
+
+/**
+ * struct kvm_memtype_probe - argument of KVM_MEMTYPE_PROBE, a vCPU ioctl
+ * @gpa: in: guest physical address, in bytes
+ * @gva: in: guest virtual address that stage 1 maps to it (arm64)
+ * @leaf: out: the leaf entry, as the CPU reads it
+ * @size: out: number of bytes that it maps
+ * @format: out: KVM_MEMTYPE_PROBE_*
+ * @par_valid: out: @par is the CPU's answer (arm64, VHE)
+ * @mtrr: out: memory type of the host's MTRRs (x86)
+ * @par: out: PAR_EL1 after AT S12E1R of @gva, with the vCPU's own stage 1
+ */
+struct kvm_memtype_probe {
+	__u64 gpa;
+	__u64 gva;
+	__u64 leaf;
+	__u64 size;
+	__u8 format;
+	__u8 par_valid;
+	__u8 mtrr;
+	__u8 padding[5];
+	__u64 par;
+};
+
+#define KVM_MEMTYPE_PROBE	_IOWR(0xAE, 0xf5, struct kvm_memtype_probe)
+
+#ifdef __KERNEL__
+#include <linux/errno.h>
+
+struct kvm_vcpu;
+
+#ifdef CONFIG_KVM_MEMTYPE_PROBE
+long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, void __user *argp);
+int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *probe);
+#else
+static inline long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
+					   void __user *argp)
+{
+	return -ENOTTY;
+}
+#endif
+#endif /* __KERNEL__ */
+
+#endif /* __KVM_MEMTYPE_PROBE_H */
