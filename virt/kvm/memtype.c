@@ -33,7 +33,7 @@ static_assert(MEMTYPE_UC == KVM_MEMTYPE_UC);
 static_assert(MEMTYPE_GRE == KVM_MEMTYPE_GRE);
 static_assert(MEMTYPE_NGRE == KVM_MEMTYPE_NGRE);
 static_assert(MEMTYPE_NGNRNE == KVM_MEMTYPE_NGNRNE);
-static_assert(NR_MEMTYPES <= ARRAY_SIZE(((struct kvm_memtype *)NULL)->effective));
+static_assert(ARRAY_SIZE(((struct kvm_memtype *)NULL)->effective) >= NR_MEMTYPES);
 
 static u8 kvm_memtype_default_policy = KVM_MEMTYPE_HONOR;
 

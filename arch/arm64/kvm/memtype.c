@@ -10,12 +10,10 @@
  * Arm ARM (DDI 0487) section D8.6 "Memory region attributes": R_HMNDG, R_TNHFM,
  * R_GQFSF without FWB, R_VRJSW and R_RHWZM with it.
  */
-#include <linux/bitfield.h>
+#include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
 #include <linux/memblock.h>
-#include <asm/cpufeature.h>
 #include <asm/kvm_pgtable.h>
-#include <asm/pgtable-prot.h>
 
 #include "memtype.h"
 
@@ -80,18 +78,17 @@ enum kvm_pgtable_prot kvm_memtype_prot(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn
 	return kvm_memtype_to_prot(&intent);
 }
 
-/* MemAttr[3:0] that stage2_set_prot_attr() gives a leaf entry. */
+/*
+ * MemAttr[3:0] that stage2_set_prot_attr() gives a leaf entry: Device-nGnRE,
+ * Normal Non-cacheable or Normal Write-Back (Arm ARM D8.6.6, D8.6.7).
+ */
 static u8 kvm_memtype_memattr(enum kvm_pgtable_prot prot, bool fwb)
 {
-	u64 attr;
-
 	if (prot & KVM_PGTABLE_PROT_DEVICE)
-		attr = PAGE_S2_MEMATTR(DEVICE_nGnRE, fwb);
-	else if (prot & KVM_PGTABLE_PROT_NORMAL_NC)
-		attr = PAGE_S2_MEMATTR(NORMAL_NC, fwb);
-	else
-		attr = PAGE_S2_MEMATTR(NORMAL, fwb);
-	return FIELD_GET(KVM_PTE_LEAF_ATTR_LO_S2_MEMATTR, attr);
+		return 0x1;
+	if (prot & KVM_PGTABLE_PROT_NORMAL_NC)
+		return 0x5;
+	return fwb ? 0x6 : 0xf;
 }
 
 /* Without FWB the stricter type wins; from strict to relaxed. */

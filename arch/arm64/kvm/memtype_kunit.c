@@ -6,9 +6,9 @@
 #define WT	MEMTYPE_WT
 #define NC	MEMTYPE_WC
 #define GRE	MEMTYPE_GRE
-#define nGRE	MEMTYPE_NGRE
-#define nGnRE	MEMTYPE_UC
-#define nGnRnE	MEMTYPE_NGNRNE
+#define NGRE	MEMTYPE_NGRE
+#define NGNRE	MEMTYPE_UC
+#define NGNRNE	MEMTYPE_NGNRNE
 #define NONE	MEMTYPE_NONE
 
 /* The encoding table, MemAttr[3:0] without and with FWB: Arm ARM D8.6.6, D8.6.7. */
@@ -41,7 +41,7 @@ static void kvm_memtype_encoding_test(struct kunit *test)
 
 /* Stage-1 types, in the order of the columns below. */
 static const enum memtype_kind kvm_memtype_stage1[] = {
-	nGnRnE, nGnRE, nGRE, GRE, NC, WT, WB
+	NGNRNE, NGNRE, NGRE, GRE, NC, WT, WB
 };
 
 /* Arm ARM D8.6.5, R_HMNDG, R_TNHFM, R_GQFSF; rows are MemAttr[3:0]. */
@@ -50,13 +50,13 @@ static const struct {
 	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_stage1)];
 } kvm_memtype_nofwb[] = {
 	/*	  nGnRnE  nGnRE	  nGRE	  GRE	  NC	  WT	  WB */
-	{ 0x0, { nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE } },
-	{ 0x1, { nGnRnE, nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE } },
-	{ 0x2, { nGnRnE, nGnRE,  nGRE,   nGRE,   nGRE,   nGRE,   nGRE } },
-	{ 0x3, { nGnRnE, nGnRE,  nGRE,   GRE,    GRE,    GRE,    GRE } },
-	{ 0x5, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     NC,     NC } },
-	{ 0xa, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     WT,     WT } },
-	{ 0xf, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     WT,     WB } },
+	{ 0x0, { NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE } },
+	{ 0x1, { NGNRNE, NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
+	{ 0x2, { NGNRNE, NGNRE,  NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
+	{ 0x3, { NGNRNE, NGNRE,  NGRE,   GRE,    GRE,    GRE,    GRE } },
+	{ 0x5, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     NC,     NC } },
+	{ 0xa, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WT } },
+	{ 0xf, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WB } },
 };
 
 /* Arm ARM D8.6.7, R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. */
@@ -65,14 +65,14 @@ static const struct {
 	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_stage1)];
 } kvm_memtype_with_fwb[] = {
 	/*	  nGnRnE  nGnRE	  nGRE	  GRE	  NC	  WT	  WB */
-	{ 0x0, { nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE, nGnRnE } },
-	{ 0x1, { nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE,  nGnRE } },
-	{ 0x2, { nGRE,   nGRE,   nGRE,   nGRE,   nGRE,   nGRE,   nGRE } },
+	{ 0x0, { NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE } },
+	{ 0x1, { NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
+	{ 0x2, { NGRE,   NGRE,   NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
 	{ 0x3, { GRE,    GRE,    GRE,    GRE,    GRE,    GRE,    GRE } },
 	{ 0x4, { NONE,   NONE,   NONE,   NONE,   NONE,   NONE,   NONE } },
-	{ 0x5, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     NC,     NC } },
+	{ 0x5, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     NC,     NC } },
 	{ 0x6, { WB,     WB,     WB,     WB,     WB,     WB,     WB } },
-	{ 0x7, { nGnRnE, nGnRE,  nGRE,   GRE,    NC,     WT,     WB } },
+	{ 0x7, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WB } },
 };
 
 static void kvm_memtype_combine_test(struct kunit *test)

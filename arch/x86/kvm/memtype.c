@@ -20,8 +20,8 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
-#include <asm/cpufeature.h>
 #include <asm/mtrr.h>
 #include <asm/vmx.h>
 

@@ -38,11 +38,16 @@ static void kvm_memtype_ept_encoding_test(struct kunit *test)
 static const struct {
 	enum memtype_kind memory, pat, effective;
 } kvm_memtype_sdm[] = {
-	{ UC, UC, UC }, { UC, UCM, UC }, { UC, WC, WC }, { UC, WT, UC }, { UC, WB, UC }, { UC, WP, UC },
-	{ WC, UC, UC }, { WC, UCM, WC }, { WC, WC, WC }, { WC, WT, UC }, { WC, WB, WC }, { WC, WP, UC },
-	{ WT, UC, UC }, { WT, UCM, UC }, { WT, WC, WC }, { WT, WT, WT }, { WT, WB, WT }, { WT, WP, WP },
-	{ WB, UC, UC }, { WB, UCM, UC }, { WB, WC, WC }, { WB, WT, WT }, { WB, WB, WB }, { WB, WP, WP },
-	{ WP, UC, UC }, { WP, UCM, WC }, { WP, WC, WC }, { WP, WT, WT }, { WP, WB, WP }, { WP, WP, WP },
+	{ UC, UC, UC }, { UC, UCM, UC }, { UC, WC, WC },
+	{ UC, WT, UC }, { UC, WB, UC }, { UC, WP, UC },
+	{ WC, UC, UC }, { WC, UCM, WC }, { WC, WC, WC },
+	{ WC, WT, UC }, { WC, WB, WC }, { WC, WP, UC },
+	{ WT, UC, UC }, { WT, UCM, UC }, { WT, WC, WC },
+	{ WT, WT, WT }, { WT, WB, WT }, { WT, WP, WP },
+	{ WB, UC, UC }, { WB, UCM, UC }, { WB, WC, WC },
+	{ WB, WT, WT }, { WB, WB, WB }, { WB, WP, WP },
+	{ WP, UC, UC }, { WP, UCM, WC }, { WP, WC, WC },
+	{ WP, WT, WT }, { WP, WB, WP }, { WP, WP, WP },
 };
 
 static void kvm_memtype_sdm_test(struct kunit *test)

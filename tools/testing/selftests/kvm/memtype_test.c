@@ -119,7 +119,7 @@ static void guest_write(uint64_t gva, uint64_t value)
 
 static uint64_t guest_read(uint64_t gva)
 {
-	return *(volatile uint64_t *)gva;
+	return READ_ONCE(*(uint64_t *)gva);
 }
 
 /* One access that the page walker has to translate anew, between two marks. */
@@ -200,6 +200,8 @@ static bool kvm_encodes_type(void)
 #endif /* __x86_64__ */
 
 #ifdef __aarch64__
+/* Device-nGnRE in the library's DEFAULT_MAIR_EL1 */
+#define MAIR_DEVICE		1
 #define PTE_ATTRINDX(idx)	((uint64_t)(idx) << 2)
 #define S2_MEMATTR(leaf)	(((leaf) >> 2) & 0xf)
 #define PAR_F			BIT_ULL(0)
@@ -219,14 +221,14 @@ static void clean_invalidate(uint64_t va)
 
 static void guest_write(uint64_t gva, uint64_t value)
 {
-	*(volatile uint64_t *)gva = value;
+	WRITE_ONCE(*(uint64_t *)gva, value);
 	clean_invalidate(gva);
 }
 
 static uint64_t guest_read(uint64_t gva)
 {
 	clean_invalidate(gva);
-	return *(volatile uint64_t *)gva;
+	return READ_ONCE(*(uint64_t *)gva);
 }
 
 /* AT S12E1R needs no access to look at. */
@@ -257,7 +259,7 @@ static void map_as(struct kvm_vm *vm, uint64_t gva, uint64_t gpa, uint8_t kind)
 	else if (kind == KVM_MEMTYPE_WC)
 		*pte |= PTE_ATTRINDX(MT_NORMAL_NC);
 	else
-		*pte |= PTE_ATTRINDX(MT_DEVICE_nGnRE);
+		*pte |= PTE_ATTRINDX(MAIR_DEVICE);
 }
 
 /* PAR_EL1.ATTR: Arm ARM D24.2.146, encoded as in MAIR_EL1. */
@@ -327,11 +329,7 @@ static bool have_layer(void)
 	return !access(PARAMETER, F_OK);
 }
 
-#define REQUIRE_LAYER()							\
-	do {								\
-		if (!have_layer())					\
-			SKIP(return, "this kernel has no guest memory types"); \
-	} while (0)
+#define NO_LAYER	"this kernel has no guest memory types"
 
 /* stdout, which the harness does not flush when a test ends. */
 static void print_cell(const char *row, uint8_t kind, bool forced)
@@ -514,15 +512,15 @@ TEST_F(ram, host_and_guest_share)
 
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
 		uint64_t gva = TEST_GVA + i * variant->page_size;
-		volatile uint64_t *hva = addr_gpa2hva(self->vm, TEST_GPA + i * variant->page_size);
+		uint64_t *hva = addr_gpa2hva(self->vm, TEST_GPA + i * variant->page_size);
 
 		for (n = 0; n < 4; n++) {
 			run_guest(self->vcpus[0], GUEST_WRITE, gva, PATTERN + n);
-			host_sync((void *)hva);
-			TEST_ASSERT(*hva == PATTERN + n, "host reads %lx", *hva);
+			host_sync(hva);
+			TEST_ASSERT(READ_ONCE(*hva) == PATTERN + n, "host reads %lx", *hva);
 
-			*hva = ~(PATTERN + n);
-			host_sync((void *)hva);
+			WRITE_ONCE(*hva, ~(PATTERN + n));
+			host_sync(hva);
 			TEST_ASSERT(run_guest(self->vcpus[0], GUEST_READ, gva, 0) ==
 				    ~(PATTERN + n), "guest does not see the host's write");
 		}
@@ -610,7 +608,7 @@ static bool find_pci(char name[NAME_MAX + 1], const char *vendor, const char *de
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device", entry->d_name);
 		found = file_starts_with(path, device);
 		if (found)
-			strcpy(name, entry->d_name);
+			snprintf(name, NAME_MAX + 1, "%s", entry->d_name);
 	}
 	if (devices)
 		closedir(devices);
@@ -757,7 +755,8 @@ TEST_F(query, bad_input)
 {
 	struct kvm_memtype good = { .gpa = TEST_GPA }, query;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
 	EXPECT_EQ(query_error(self->vm, &good), 0);
 
@@ -793,7 +792,8 @@ TEST_F(query, maps_nothing)
 	unsigned char resident;
 	struct kvm_memtype answer;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
 	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
 	EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
@@ -808,7 +808,8 @@ TEST_F(query, address_without_mapping)
 		.gpa = TEST_GPA, .refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED,
 	};
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
 	ASSERT_EQ(munmap(self->hva, SZ_2M), 0);
 	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
@@ -819,7 +820,8 @@ TEST_F(query, memslot_ioctls)
 {
 	struct kvm_memtype first, second;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	EXPECT_EQ(get_memtype(self->vm, TEST_GPA, &first), -1);
 	EXPECT_EQ(errno, ENOENT);
 
@@ -899,7 +901,8 @@ TEST_F(policy, enable_cap)
 {
 	struct kvm_vm *legacy;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	EXPECT_EQ(kvm_check_cap(KVM_CAP_MEMTYPE), vm_check_cap(self->vm, KVM_CAP_MEMTYPE));
 
 	legacy = vm_create(1);
@@ -923,7 +926,8 @@ TEST_F(policy, bad_input)
 	uint8_t before, after;
 	bool honored;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	honored = ram_is_honored(self->vm, &before);
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) {}), EINVAL);
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) { .args = { 4 } }), EINVAL);
@@ -944,7 +948,8 @@ TEST_F(policy, too_late)
 {
 	int caps;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	caps = vm_check_cap(self->vm, KVM_CAP_MEMTYPE);
 	vm_vcpu_add(self->vm, 0, guest_main);
 	EXPECT_EQ(__vm_enable_cap(self->vm, KVM_CAP_MEMTYPE, KVM_MEMTYPE_LEGACY), -1);
@@ -957,7 +962,8 @@ TEST_F(policy, module_parameter)
 {
 	struct kvm_vm *legacy;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	ASSERT_EQ(write_file(PARAMETER, "no"), -EINVAL);
 	ASSERT_TRUE(file_starts_with(PARAMETER, "honor\n"));
 	ASSERT_EQ(write_file(PARAMETER, "legacy"), 0);
@@ -977,7 +983,8 @@ TEST(fault_is_traced)
 	struct kvm_vm *vm;
 	FILE *trace;
 
-	REQUIRE_LAYER();
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
 	if (!kvm_encodes_type())
 		SKIP(return, "with NPT there is no type for KVM to encode");
 	mount("tracefs", TRACING, "tracefs", 0, NULL);
