@@ -21,11 +21,12 @@
 #include <uapi/linux/kvm_memtype.h>
 
 struct kvm;
+struct kvm_enable_cap;
 
 /**
  * struct kvm_memtype_vm - a VM's choice; a member of struct kvm
- * @policy: KVM_MEMTYPE_HONOR or KVM_MEMTYPE_LEGACY. Changes under kvm->lock
- *	and before the first vCPU only, so that a fault may read it unlocked.
+ * @policy: KVM_MEMTYPE_POLICY_*. Written under kvm->lock and before the first
+ *	vCPU only, so that it is constant for faults; read without a lock.
  */
 struct kvm_memtype_vm {
 #ifdef CONFIG_KVM_MEMTYPE
@@ -52,7 +53,7 @@ struct kvm_memtype_intent {
  * @KVM_MEMTYPE_CONTROL_GUEST: honours it, and stays coherent
  * @KVM_MEMTYPE_CONTROL_UNSAFE: honours it unless told not to, and the host's
  *	cached accesses to the same memory are then not coherent with it
- * @KVM_MEMTYPE_CONTROL_HOST: ignores it
+ * @KVM_MEMTYPE_CONTROL_HOST: ignores it, because of KVM's encoding or by itself
  */
 enum kvm_memtype_control {
 	KVM_MEMTYPE_CONTROL_GUEST,
@@ -62,12 +63,10 @@ enum kvm_memtype_control {
 
 #ifdef CONFIG_KVM_MEMTYPE
 void kvm_memtype_init_vm(struct kvm *kvm);
-bool kvm_memtype_is_cap(long cap);
 int kvm_memtype_check_cap(struct kvm *kvm);
 int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
-long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
-struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, u64 pfn,
-					    struct memtype_host host);
+int kvm_memtype_get(struct kvm *kvm, struct kvm_memtype __user *argp);
+struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, struct memtype_host host);
 
 /*
  * What follows is each architecture's. All of it may be called in any context
@@ -121,11 +120,6 @@ static inline void kvm_memtype_init_vm(struct kvm *kvm)
 {
 }
 
-static inline bool kvm_memtype_is_cap(long cap)
-{
-	return false;
-}
-
 static inline int kvm_memtype_check_cap(struct kvm *kvm)
 {
 	return 0;
@@ -136,7 +130,7 @@ static inline int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enabl
 	return -EINVAL;
 }
 
-static inline long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
+static inline int kvm_memtype_get(struct kvm *kvm, struct kvm_memtype __user *argp)
 {
 	return -ENOTTY;
 }

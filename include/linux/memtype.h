@@ -10,8 +10,6 @@
 
 #include <linux/types.h>
 
-struct mm_struct;
-
 /**
  * enum memtype_kind - how a CPU may access a page
  * @MEMTYPE_NONE: unknown, or not a type of this architecture
@@ -56,21 +54,37 @@ struct memtype_host {
 };
 
 /**
- * struct memtype_mapping - what the page tables of a process have at an address
- * @pfnmap: a mapping of page frames (VM_IO, VM_PFNMAP) and not of pages
- * @present: of a @pfnmap: it is there now; else a fault may put it there
+ * memtype_of_page - the type with which the host maps a page
+ * @mmio: the page is not memory, or not memory that the host caches
+ * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
+ *
+ * Context: Any.
+ * Return: WB for memory, else UC; only what is uncached can be any-uncached.
+ */
+static inline struct memtype_host memtype_of_page(bool mmio, bool any_uncached)
+{
+	return (struct memtype_host) {
+		.kind = mmio ? MEMTYPE_UC : MEMTYPE_WB,
+		.any_uncached = mmio && any_uncached,
+	};
+}
+
+/**
+ * struct memtype_mapping - what a process has mapped at an address
+ * @pfnmap: a mapping of page frames (VM_IO, VM_PFNMAP), not of the kernel's pages
+ * @present: a page is there now
+ * @certain: it is, or any page that a fault puts there is RAM of the kernel's
  * @any_uncached: the VMA has VM_ALLOW_ANY_UNCACHED
  * @pfn: page frame number, if @present
  */
 struct memtype_mapping {
 	bool pfnmap;
 	bool present;
+	bool certain;
 	bool any_uncached;
 	unsigned long pfn;
 };
 
-int memtype_find_mapping(struct mm_struct *mm, unsigned long addr,
-			 struct memtype_mapping *map);
-struct memtype_host memtype_host(bool mmio, bool any_uncached);
+int memtype_find_mapping(unsigned long addr, struct memtype_mapping *map);
 
 #endif /* _LINUX_MEMTYPE_H */

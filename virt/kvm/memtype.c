@@ -11,12 +11,9 @@
  * An architecture turns the intent into second-stage attributes, and knows how
  * the CPU combines those with the guest's own choice.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/kvm_host.h>
 #include <linux/kvm_memtype.h>
 #include <linux/moduleparam.h>
-#include <linux/nospec.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -35,16 +32,16 @@ static_assert(MEMTYPE_NGRE == KVM_MEMTYPE_NGRE);
 static_assert(MEMTYPE_NGNRNE == KVM_MEMTYPE_NGNRNE);
 static_assert(ARRAY_SIZE(((struct kvm_memtype *)NULL)->effective) >= NR_MEMTYPES);
 
-static u8 kvm_memtype_default_policy = KVM_MEMTYPE_HONOR;
+static u8 kvm_memtype_default_policy = KVM_MEMTYPE_POLICY_HONOR;
 
 static int kvm_memtype_param_set(const char *value, const struct kernel_param *param)
 {
 	u8 policy;
 
 	if (sysfs_streq(value, "honor"))
-		policy = KVM_MEMTYPE_HONOR;
+		policy = KVM_MEMTYPE_POLICY_HONOR;
 	else if (sysfs_streq(value, "legacy"))
-		policy = KVM_MEMTYPE_LEGACY;
+		policy = KVM_MEMTYPE_POLICY_LEGACY;
 	else
 		return -EINVAL;
 
@@ -54,8 +51,9 @@ static int kvm_memtype_param_set(const char *value, const struct kernel_param *p
 
 static int kvm_memtype_param_get(char *buffer, const struct kernel_param *param)
 {
-	return sprintf(buffer, "%s\n",
-		       kvm_memtype_default_policy == KVM_MEMTYPE_LEGACY ? "legacy" : "honor");
+	bool legacy = READ_ONCE(kvm_memtype_default_policy) == KVM_MEMTYPE_POLICY_LEGACY;
+
+	return sprintf(buffer, "%s\n", legacy ? "legacy" : "honor");
 }
 
 static const struct kernel_param_ops kvm_memtype_param_ops = {
@@ -79,21 +77,9 @@ void kvm_memtype_init_vm(struct kvm *kvm)
 }
 
 /**
- * kvm_memtype_is_cap - whether a capability is the layer's
- * @cap: KVM_CAP_*
- *
- * Context: Any.
- * Return: Whether it is KVM_CAP_MEMTYPE.
- */
-bool kvm_memtype_is_cap(long cap)
-{
-	return cap == KVM_CAP_MEMTYPE;
-}
-
-/**
  * kvm_memtype_enable_cap - choose the policy of a VM
  * @kvm: the VM
- * @cap: args[0] is KVM_MEMTYPE_HONOR or KVM_MEMTYPE_LEGACY, all else is 0
+ * @cap: args[0] is one of KVM_MEMTYPE_POLICY_*, all else is 0
  *
  * Context: Process context. Takes kvm->lock.
  * Return: 0; -EINVAL for anything unknown, -EBUSY if the VM already has a vCPU.
@@ -107,14 +93,14 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 	if (cap->flags || memchr_inv(&cap->args[1], 0, sizeof(cap->args) - sizeof(cap->args[0])) ||
 	    memchr_inv(cap->pad, 0, sizeof(cap->pad)))
 		return -EINVAL;
-	if (policy != KVM_MEMTYPE_HONOR && policy != KVM_MEMTYPE_LEGACY)
+	if (policy != KVM_MEMTYPE_POLICY_HONOR && policy != KVM_MEMTYPE_POLICY_LEGACY)
 		return -EINVAL;
 
 	mutex_lock(&kvm->lock);
 	if (kvm->created_vcpus)
 		ret = -EBUSY;
 	else
-		kvm->memtype.policy = policy;
+		WRITE_ONCE(kvm->memtype.policy, policy);
 	mutex_unlock(&kvm->lock);
 	return ret;
 }
@@ -143,7 +129,7 @@ static u8 kvm_memtype_ram_source(enum kvm_memtype_control control, u8 policy,
 	if (control == KVM_MEMTYPE_CONTROL_UNSAFE)
 		return KVM_MEMTYPE_SOURCE_CPU;
 
-	if (policy == KVM_MEMTYPE_LEGACY && legacy_forces)
+	if (policy == KVM_MEMTYPE_POLICY_LEGACY && legacy_forces)
 		return KVM_MEMTYPE_SOURCE_POLICY;
 
 	return KVM_MEMTYPE_SOURCE_RAM;
@@ -168,7 +154,7 @@ static struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, struct memt
 		return intent;
 
 	intent.source = kvm_memtype_ram_source(kvm_arch_memtype_control(),
-					       kvm ? kvm->memtype.policy :
+					       kvm ? READ_ONCE(kvm->memtype.policy) :
 						     READ_ONCE(kvm_memtype_default_policy),
 					       kvm_arch_memtype_legacy_forces(kvm),
 					       kvm && kvm_arch_has_noncoherent_dma(kvm));
@@ -180,19 +166,17 @@ static struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, struct memt
  * kvm_memtype_fault - which memory type to map a page with
  * @kvm: the VM
  * @gfn: guest frame number, in pages
- * @pfn: host frame number, in pages
  * @host: the host's type of the page
  *
  * Context: Any; in a fault handler after the mmu_invalidate_seq snapshot or
  * under mmu_lock, so that a change of the policy's inputs zaps what was mapped.
  * Return: The intent.
  */
-struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, u64 pfn,
-					    struct memtype_host host)
+struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, struct memtype_host host)
 {
 	struct kvm_memtype_intent intent = kvm_memtype_decide(kvm, host);
 
-	trace_kvm_memtype_map(gfn, pfn, &intent);
+	trace_kvm_memtype_map(gfn, &intent);
 	return intent;
 }
 
@@ -205,8 +189,8 @@ struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, u64 pfn,
  */
 int kvm_memtype_check_cap(struct kvm *kvm)
 {
-	struct kvm_memtype_intent ram = kvm_memtype_decide(kvm, memtype_host(false, false));
-	struct kvm_memtype_intent mmio = kvm_memtype_decide(kvm, memtype_host(true, true));
+	struct kvm_memtype_intent ram = kvm_memtype_decide(kvm, memtype_of_page(false, false));
+	struct kvm_memtype_intent mmio = kvm_memtype_decide(kvm, memtype_of_page(true, true));
 	int caps = KVM_MEMTYPE_CAP_QUERY;
 
 	if (!ram.forced)
@@ -242,57 +226,52 @@ static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
 	gfn_t gfn = gpa_to_gfn(query->gpa);
 	struct memtype_mapping map = {};
 	struct kvm_memory_slot *slot;
-	struct memtype_host host;
-	unsigned int as_id;
+	bool mmio;
 
-	as_id = array_index_nospec(query->as_id, kvm_arch_nr_memslot_as_ids(kvm));
-	slot = __gfn_to_memslot(__kvm_memslots(kvm, as_id), gfn);
+	slot = __gfn_to_memslot(__kvm_memslots(kvm, query->as_id), gfn);
 	if (!slot || (slot->flags & KVM_MEMSLOT_INVALID))
 		return -ENOENT;
 
-	/* Private memory (guest_memfd) is RAM that no process maps. */
 	if (kvm_mem_is_private(kvm, gfn)) {
-		kvm_memtype_answer(kvm, query, memtype_host(false, false));
+		/* guest_memfd is RAM that no process maps. */
+		if (kvm_slot_can_be_private(slot))
+			kvm_memtype_answer(kvm, query, memtype_of_page(false, false));
+		else
+			query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;
 		return 0;
 	}
 
-	if (memtype_find_mapping(kvm->mm, __gfn_to_hva_memslot(slot, gfn), &map)) {
+	if (memtype_find_mapping(__gfn_to_hva_memslot(slot, gfn), &map)) {
 		query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;
 		return 0;
 	}
 
 	/* What a driver will put into a mapping of page frames is taken for MMIO. */
-	host = memtype_host(map.pfnmap && (!map.present || kvm_arch_memtype_is_mmio(map.pfn)),
-			    map.any_uncached);
-	if (map.pfnmap && !map.present)
+	mmio = map.present ? kvm_arch_memtype_is_mmio(map.pfn) : map.pfnmap;
+	if (!map.certain)
 		query->attributes |= KVM_MEMTYPE_ATTR_PREDICTED;
-	kvm_memtype_answer(kvm, query, host);
+	kvm_memtype_answer(kvm, query, memtype_of_page(mmio, map.any_uncached));
 	return 0;
 }
 
 /**
- * kvm_memtype_vm_ioctl - the layer's ioctls on a VM
+ * kvm_memtype_get - KVM_GET_MEMTYPE, the memory type of a guest page
  * @kvm: the VM
- * @ioctl: number
- * @argp: its argument in user space
+ * @argp: struct kvm_memtype in user space
  *
- * KVM_GET_MEMTYPE answers for the page of a guest physical address and maps
- * nothing.
+ * Maps nothing, neither in the guest nor in the host.
  *
  * Context: Process context of the VM's mm. Takes kvm->srcu and, within it,
  * mmap_lock for reading.
  * Return: 0; -EINVAL for an unknown flag, a non-zero padding or an address space
  * that the VM does not have; -ENOENT if no memslot is at the address; -EFAULT
- * for a bad pointer; -ENOTTY if the ioctl is not the layer's. After an error
- * the argument in user space is as before.
+ * for a bad pointer. After an error the argument is as before.
  */
-long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
+int kvm_memtype_get(struct kvm *kvm, struct kvm_memtype __user *argp)
 {
 	struct kvm_memtype query, answer = {};
 	int idx, ret;
 
-	if (ioctl != KVM_GET_MEMTYPE)
-		return -ENOTTY;
 	if (copy_from_user(&query, argp, sizeof(query)))
 		return -EFAULT;
 	if (query.flags || memchr_inv(query.padding, 0, sizeof(query.padding)) ||

@@ -5,8 +5,8 @@
 #define GUEST	KVM_MEMTYPE_CONTROL_GUEST
 #define UNSAFE	KVM_MEMTYPE_CONTROL_UNSAFE
 #define HOST	KVM_MEMTYPE_CONTROL_HOST
-#define HONOR	KVM_MEMTYPE_HONOR
-#define LEGACY	KVM_MEMTYPE_LEGACY
+#define HONOR	KVM_MEMTYPE_POLICY_HONOR
+#define LEGACY	KVM_MEMTYPE_POLICY_LEGACY
 #define RAM	KVM_MEMTYPE_SOURCE_RAM
 #define CPU	KVM_MEMTYPE_SOURCE_CPU
 #define POLICY	KVM_MEMTYPE_SOURCE_POLICY
@@ -44,21 +44,18 @@ static void kvm_memtype_policy_test(struct kunit *test)
 static void kvm_memtype_mmio_test(struct kunit *test)
 {
 	u8 policy = kvm_memtype_default_policy;
-	int any_uncached;
+	int n;
 
-	for (any_uncached = 0; any_uncached < 2; any_uncached++) {
-		struct kvm_memtype_intent honor, legacy;
+	for (n = 0; n < 4; n++) {
+		bool legacy = n & 2, any_uncached = n & 1;
+		struct kvm_memtype_intent intent;
 
-		kvm_memtype_default_policy = HONOR;
-		honor = kvm_memtype_decide(NULL, memtype_host(true, any_uncached));
-		kvm_memtype_default_policy = LEGACY;
-		legacy = kvm_memtype_decide(NULL, memtype_host(true, any_uncached));
-
-		KUNIT_EXPECT_EQ(test, honor.kind, MEMTYPE_UC);
-		KUNIT_EXPECT_EQ(test, honor.any_uncached, any_uncached);
-		KUNIT_EXPECT_FALSE(test, honor.forced);
-		KUNIT_EXPECT_EQ(test, honor.source, KVM_MEMTYPE_SOURCE_MMIO);
-		KUNIT_EXPECT_MEMEQ(test, &legacy, &honor, sizeof(honor));
+		kvm_memtype_default_policy = legacy ? LEGACY : HONOR;
+		intent = kvm_memtype_decide(NULL, memtype_of_page(true, any_uncached));
+		KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_UC);
+		KUNIT_EXPECT_EQ(test, intent.any_uncached, any_uncached);
+		KUNIT_EXPECT_FALSE(test, intent.forced);
+		KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_MMIO);
 	}
 	kvm_memtype_default_policy = policy;
 }

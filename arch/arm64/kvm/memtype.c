@@ -5,14 +5,13 @@
  * A stage-2 leaf entry has MemAttr[3:0] (bits 5:2), which the CPU combines with
  * the type that the guest's stage 1 selects through MAIR_EL1. Without FEAT_S2FWB
  * the stricter of the two wins. With it (HCR_EL2.FWB) KVM's encoding of RAM
- * forces write-back, and Device forces Device.
+ * forces write-back; that of Device has the stricter one win as before.
  *
  * Arm ARM (DDI 0487) section D8.6 "Memory region attributes": R_HMNDG, R_TNHFM,
  * R_GQFSF without FWB, R_VRJSW and R_RHWZM with it.
  */
 #include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
-#include <linux/memblock.h>
 #include <asm/kvm_pgtable.h>
 
 #include "memtype.h"
@@ -35,7 +34,7 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 
 bool kvm_arch_memtype_is_mmio(unsigned long pfn)
 {
-	return !pfn_is_map_memory(pfn);
+	return kvm_is_device_pfn(pfn);
 }
 
 bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent)
@@ -61,7 +60,6 @@ static enum kvm_pgtable_prot kvm_memtype_to_prot(const struct kvm_memtype_intent
  * kvm_memtype_prot - the memory type of a stage-2 leaf entry
  * @kvm: the VM
  * @gfn: guest frame number, in pages
- * @pfn: host frame number, in pages
  * @device: the page is not memory
  * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
  *
@@ -69,12 +67,11 @@ static enum kvm_pgtable_prot kvm_memtype_to_prot(const struct kvm_memtype_intent
  * Return: KVM_PGTABLE_PROT_NORMAL_NC, KVM_PGTABLE_PROT_DEVICE, or 0 for
  * write-back.
  */
-enum kvm_pgtable_prot kvm_memtype_prot(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, bool device,
-				       bool any_uncached)
+enum kvm_pgtable_prot kvm_memtype_prot(struct kvm *kvm, gfn_t gfn, bool device, bool any_uncached)
 {
 	struct kvm_memtype_intent intent;
 
-	intent = kvm_memtype_fault(kvm, gfn, pfn, memtype_host(device, any_uncached));
+	intent = kvm_memtype_fault(kvm, gfn, memtype_of_page(device, any_uncached));
 	return kvm_memtype_to_prot(&intent);
 }
 
@@ -96,7 +93,7 @@ static const enum memtype_kind kvm_memtype_strictness[] = {
 	MEMTYPE_NGNRNE, MEMTYPE_UC, MEMTYPE_NGRE, MEMTYPE_GRE, MEMTYPE_WC, MEMTYPE_WT, MEMTYPE_WB,
 };
 
-/* What MemAttr[3:0] means by itself; the same with and without FWB below 6. */
+/* What MemAttr[3:0] means by itself; with FWB that is so for Device only. */
 static enum memtype_kind kvm_memtype_from_memattr(u8 memattr)
 {
 	switch (memattr) {
@@ -119,56 +116,35 @@ static enum memtype_kind kvm_memtype_from_memattr(u8 memattr)
 	}
 }
 
-static bool kvm_memtype_is_device(enum memtype_kind kind)
+static enum memtype_kind kvm_memtype_stricter(enum memtype_kind a, enum memtype_kind b)
 {
-	return kind == MEMTYPE_NGNRNE || kind == MEMTYPE_UC || kind == MEMTYPE_NGRE ||
-	       kind == MEMTYPE_GRE;
-}
+	int i;
 
-static enum memtype_kind kvm_memtype_combine_fwb(u8 memattr, enum memtype_kind guest)
-{
-	switch (memattr) {
-	case 0x0 ... 0x3:
-		return kvm_memtype_from_memattr(memattr);
-	case 0x5:
-		return kvm_memtype_is_device(guest) ? guest : MEMTYPE_WC;
-	case 0x6:
-		return MEMTYPE_WB;
-	case 0x7:
-		return guest;
-	default:
-		return MEMTYPE_NONE;
+	for (i = 0; i < ARRAY_SIZE(kvm_memtype_strictness); i++) {
+		if (kvm_memtype_strictness[i] == a || kvm_memtype_strictness[i] == b)
+			return kvm_memtype_strictness[i];
 	}
+	return MEMTYPE_NONE;
 }
 
 /* The type of an access to which stage 1 gives @guest and stage 2 @memattr. */
 static enum memtype_kind kvm_memtype_combine(u8 memattr, bool fwb, enum memtype_kind guest)
 {
-	enum memtype_kind host;
-	int i;
+	enum memtype_kind host = kvm_memtype_from_memattr(memattr);
 
-	if (fwb)
-		return kvm_memtype_combine_fwb(memattr, guest);
-
-	host = kvm_memtype_from_memattr(memattr);
-	if (host == MEMTYPE_NONE)
-		return MEMTYPE_NONE;
-	for (i = 0; i < ARRAY_SIZE(kvm_memtype_strictness); i++) {
-		if (kvm_memtype_strictness[i] == host || kvm_memtype_strictness[i] == guest)
-			break;
+	if (fwb && memattr > 0x3) {
+		switch (memattr) {
+		case 0x5:
+			return kvm_memtype_stricter(guest, MEMTYPE_WC);
+		case 0x6:
+			return MEMTYPE_WB;
+		case 0x7:
+			return guest;
+		default:
+			return MEMTYPE_NONE;
+		}
 	}
-	return kvm_memtype_strictness[i];
-}
-
-static bool kvm_memtype_in_mair(enum memtype_kind kind)
-{
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(kvm_memtype_strictness); i++) {
-		if (kvm_memtype_strictness[i] == kind)
-			return true;
-	}
-	return false;
+	return host == MEMTYPE_NONE ? MEMTYPE_NONE : kvm_memtype_stricter(guest, host);
 }
 
 /* Of each type that MAIR_EL1 can encode; NONE for x86's. */
@@ -177,7 +153,7 @@ enum memtype_kind kvm_arch_memtype_effective(const struct kvm_memtype_intent *in
 {
 	bool fwb = kvm_memtype_fwb();
 
-	if (!kvm_memtype_in_mair(guest))
+	if (kvm_memtype_stricter(guest, guest) == MEMTYPE_NONE)
 		return MEMTYPE_NONE;
 	return kvm_memtype_combine(kvm_memtype_memattr(kvm_memtype_to_prot(intent), fwb), fwb,
 				   guest);

@@ -59,16 +59,19 @@ static const struct {
 	{ 0xf, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WB } },
 };
 
-/* Arm ARM D8.6.7, R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. */
+/*
+ * Arm ARM D8.6.7, R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. FWB does
+ * not change how stage 2 Device is combined (QEMU 7.2 has it force the subtype).
+ */
 static const struct {
 	u8 memattr;
 	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_stage1)];
 } kvm_memtype_with_fwb[] = {
 	/*	  nGnRnE  nGnRE	  nGRE	  GRE	  NC	  WT	  WB */
 	{ 0x0, { NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE } },
-	{ 0x1, { NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
-	{ 0x2, { NGRE,   NGRE,   NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
-	{ 0x3, { GRE,    GRE,    GRE,    GRE,    GRE,    GRE,    GRE } },
+	{ 0x1, { NGNRNE, NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
+	{ 0x2, { NGNRNE, NGNRE,  NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
+	{ 0x3, { NGNRNE, NGNRE,  NGRE,   GRE,    GRE,    GRE,    GRE } },
 	{ 0x4, { NONE,   NONE,   NONE,   NONE,   NONE,   NONE,   NONE } },
 	{ 0x5, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     NC,     NC } },
 	{ 0x6, { WB,     WB,     WB,     WB,     WB,     WB,     WB } },

@@ -26,9 +26,7 @@ static u64 kvm_memtype_translate(struct kvm_vcpu *vcpu, u64 gva)
 	guest_par = read_sysreg_par();
 	write_sysreg(vcpu->arch.hcr_el2 & ~HCR_TGE, hcr_el2);
 	isb();
-	asm volatile(__msr_s(OP_AT_S12E1R, "%x0") : : "r" (gva));
-	isb();
-	par = read_sysreg_par();
+	par = __kvm_at(OP_AT_S12E1R, gva) ? SYS_PAR_EL1_F : read_sysreg_par();
 	write_sysreg(guest_par, par_el1);
 	write_sysreg(hcr, hcr_el2);
 	isb();
@@ -42,6 +40,10 @@ int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *prob
 	kvm_pte_t leaf = 0;
 	s8 level;
 	int ret;
+
+	/* Only then HCR_EL2 is what the guest runs with. */
+	if (!vcpu_has_run_once(vcpu))
+		return -ENOENT;
 
 	write_lock(&vcpu->kvm->mmu_lock);
 	pgt = vcpu->arch.hw_mmu->pgt;

@@ -18,8 +18,6 @@
  * section 15.25.8 "Combining Memory Types, MTRRs" and section 7.8.4 "Combined
  * Effect of MTRRs and PAT".
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
 #include <asm/mtrr.h>
@@ -105,8 +103,8 @@ u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, kvm_pfn_t pfn)
 {
 	struct kvm_memtype_intent intent;
 
-	intent = kvm_memtype_fault(vcpu->kvm, gfn, pfn,
-				   memtype_host(kvm_is_mmio_pfn(pfn), false));
+	/* Any-uncached or not, UC has the same encoding. */
+	intent = kvm_memtype_fault(vcpu->kvm, gfn, memtype_of_page(kvm_is_mmio_pfn(pfn), false));
 	return kvm_memtype_ept(&intent);
 }
 

@@ -5,7 +5,7 @@
 #include <linux/kvm_host.h>
 #include <linux/kvm_memtype.h>
 
-#include "mmu/spte.h"
+bool kvm_is_mmio_pfn(kvm_pfn_t pfn);
 
 #ifdef CONFIG_KVM_MEMTYPE
 u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, kvm_pfn_t pfn);

@@ -107,6 +107,26 @@ static void kvm_memtype_back_ends_test(struct kunit *test)
 	}
 }
 
+/*
+ * A device that does not snoop needs the guest's own types: with EPT a legacy VM
+ * is forced without one, as any VM is on a CPU without self-snoop, and not with
+ * one. NPT and shadow paging do not look at devices.
+ */
+static void kvm_memtype_noncoherent_dma_test(struct kunit *test)
+{
+	struct kvm *kvm = kunit_kzalloc(test, sizeof(*kvm), GFP_KERNEL);
+	bool ept = kvm_memtype_paging() == KVM_MEMTYPE_EPT;
+	bool shadow = kvm_memtype_paging() == KVM_MEMTYPE_SHADOW;
+
+	KUNIT_ASSERT_NOT_NULL(test, kvm);
+	kvm->memtype.policy = KVM_MEMTYPE_POLICY_LEGACY;
+	KUNIT_EXPECT_EQ(test, kvm_memtype_fault(kvm, 0, memtype_of_page(false, false)).forced,
+			ept || shadow);
+	atomic_set(&kvm->arch.noncoherent_dma_count, 1);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_fault(kvm, 0, memtype_of_page(false, false)).forced,
+			shadow);
+}
+
 /* arm64's types are none here, whatever the intent. */
 static void kvm_memtype_foreign_test(struct kunit *test)
 {
@@ -119,6 +139,7 @@ static struct kunit_case kvm_memtype_x86_cases[] = {
 	KUNIT_CASE(kvm_memtype_ept_encoding_test),
 	KUNIT_CASE(kvm_memtype_sdm_test),
 	KUNIT_CASE(kvm_memtype_back_ends_test),
+	KUNIT_CASE(kvm_memtype_noncoherent_dma_test),
 	KUNIT_CASE(kvm_memtype_foreign_test),
 	{}
 };

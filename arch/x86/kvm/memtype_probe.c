@@ -16,9 +16,10 @@ int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *prob
 	phys_addr_t page;
 	u8 uniform;
 
-	if (!tdp_mmu_enabled)
+	/* While L2 runs, the root is one of the shadow MMU, which RCU does not protect. */
+	if (!tdp_mmu_enabled || !vcpu->arch.mmu->root_role.direct)
 		return -EOPNOTSUPP;
-	if (!VALID_PAGE(vcpu->arch.mmu->root.hpa))
+	if (!VALID_PAGE(vcpu->arch.mmu->root.hpa) || gpa_to_gfn(probe->gpa) > kvm_mmu_max_gfn())
 		return -ENOENT;
 
 	kvm_tdp_mmu_walk_lockless_begin();

@@ -8,13 +8,16 @@
 #include <linux/kvm_memtype.h>
 #include <linux/tracepoint.h>
 
-/* A fault maps a page with this intent; a large mapping fires once. */
+/*
+ * KVM encodes an intent for a leaf entry, however large: for a fault, for a page
+ * next to it, or for a change of permissions. Where any-uncached has no encoding
+ * of its own (x86), it is not looked at.
+ */
 TRACE_EVENT(kvm_memtype_map,
-	    TP_PROTO(u64 gfn, u64 pfn, const struct kvm_memtype_intent *intent),
-	    TP_ARGS(gfn, pfn, intent),
+	    TP_PROTO(u64 gfn, const struct kvm_memtype_intent *intent),
+	    TP_ARGS(gfn, intent),
 
 	    TP_STRUCT__entry(__field(u64, gfn)
-			     __field(u64, pfn)
 			     __field(u8, kind)
 			     __field(u8, source)
 			     __field(bool, any_uncached)
@@ -22,19 +25,18 @@ TRACE_EVENT(kvm_memtype_map,
 	    ),
 
 	    TP_fast_assign(__entry->gfn = gfn;
-			   __entry->pfn = pfn;
 			   __entry->kind = intent->kind;
 			   __entry->source = intent->source;
 			   __entry->any_uncached = intent->any_uncached;
 			   __entry->forced = intent->forced;
 	    ),
 
-	    TP_printk("gfn %llx pfn %llx intent %s%s%s source %s",
-		      __entry->gfn, __entry->pfn,
+	    TP_printk("gfn %llx intent %s%s%s source %s",
+		      __entry->gfn,
 		      __print_symbolic(__entry->kind,
-				       { MEMTYPE_WB, "WB" },
-				       { MEMTYPE_WC, "WC" },
-				       { MEMTYPE_UC, "UC" }),
+				       { KVM_MEMTYPE_WB, "WB" },
+				       { KVM_MEMTYPE_WC, "WC" },
+				       { KVM_MEMTYPE_UC, "UC" }),
 		      __entry->any_uncached ? " any-uncached" : "",
 		      __entry->forced ? " forced" : "",
 		      __print_symbolic(__entry->source,

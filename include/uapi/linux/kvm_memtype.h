@@ -7,7 +7,6 @@
 #define _UAPI_LINUX_KVM_MEMTYPE_H
 
 #include <linux/ioctl.h>
-#include <linux/kvm.h>
 #include <linux/types.h>
 
 /*
@@ -27,9 +26,9 @@
  * KVM_ENABLE_CAP(KVM_CAP_MEMTYPE) on a VM without vCPUs: args[0] is one of
  * these, everything else 0.
  */
-#define KVM_MEMTYPE_HONOR		(1 << 0)
+#define KVM_MEMTYPE_POLICY_HONOR	(1 << 0)
 /* As KVM did before: on Intel, KVM_X86_QUIRK_IGNORE_GUEST_PAT decides. */
-#define KVM_MEMTYPE_LEGACY		(1 << 1)
+#define KVM_MEMTYPE_POLICY_LEGACY	(1 << 1)
 
 /* Memory types. */
 #define KVM_MEMTYPE_NONE		0	/* not a type of this architecture */
@@ -48,17 +47,17 @@
 #define KVM_MEMTYPE_SOURCE_RAM		1	/* memory, mapped WB by the host */
 #define KVM_MEMTYPE_SOURCE_MMIO		2	/* uncached by the host */
 #define KVM_MEMTYPE_SOURCE_POLICY	3	/* the VM's policy is legacy */
-#define KVM_MEMTYPE_SOURCE_CPU		4	/* the CPU cannot honour the guest */
+#define KVM_MEMTYPE_SOURCE_CPU		4	/* KVM lets no guest choose on this CPU */
 
 /* struct kvm_memtype.refusal: why a guest access ends KVM_RUN with an error. */
 #define KVM_MEMTYPE_REFUSAL_NONE	0
-#define KVM_MEMTYPE_REFUSAL_UNMAPPED	1	/* the memslot's address has no VMA */
+#define KVM_MEMTYPE_REFUSAL_UNMAPPED	1	/* nothing backs the page */
 
 /* struct kvm_memtype.attributes */
 #define KVM_MEMTYPE_ATTR_FORCED		(1 << 0) /* the guest's choice is ignored */
 #define KVM_MEMTYPE_ATTR_ANY_UNCACHED	(1 << 1) /* UC, and the guest may choose WC */
 #define KVM_MEMTYPE_ATTR_NOEXEC		(1 << 2) /* instruction fetches abort */
-#define KVM_MEMTYPE_ATTR_PREDICTED	(1 << 3) /* the host has not mapped it yet */
+#define KVM_MEMTYPE_ATTR_PREDICTED	(1 << 3) /* nothing is mapped there yet */
 
 /**
  * struct kvm_memtype - argument of KVM_GET_MEMTYPE
@@ -88,7 +87,7 @@ struct kvm_memtype {
 	__u8 effective[16];
 };
 
-/* VM ioctl, available with KVM_MEMTYPE_CAP_QUERY. */
+/* VM ioctl, available with KVM_MEMTYPE_CAP_QUERY; <linux/kvm.h> has KVMIO. */
 #define KVM_GET_MEMTYPE		_IOWR(KVMIO, 0xf4, struct kvm_memtype)
 
 #endif /* _UAPI_LINUX_KVM_MEMTYPE_H */

@@ -55,7 +55,7 @@ static const char * const kind_names[] = {
 	[KVM_MEMTYPE_NGRE] = "nGRE",	[KVM_MEMTYPE_NGNRNE] = "nGnRnE",
 };
 
-/* What a guest chooses; UC is what Linux's ioremap() asks for. */
+/* What a guest chooses; arm64's UC is Device-nGnRE, which ioremap() asks for. */
 static const uint8_t guest_kinds[] = { KVM_MEMTYPE_WB, KVM_MEMTYPE_WC, KVM_MEMTYPE_UC };
 
 /*
@@ -193,6 +193,12 @@ static bool legacy_may_force(void)
 	return host_cpu_is_intel;
 }
 
+/* Takes back what makes a legacy VM ignore the guest's PAT. */
+static void disable_quirk(struct kvm_vm *vm)
+{
+	vm_enable_cap(vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_IGNORE_GUEST_PAT);
+}
+
 static bool kvm_encodes_type(void)
 {
 	return host_cpu_is_intel;
@@ -317,6 +323,10 @@ static bool legacy_may_force(void)
 	return false;
 }
 
+static void disable_quirk(struct kvm_vm *vm)
+{
+}
+
 static bool kvm_encodes_type(void)
 {
 	return true;
@@ -401,6 +411,10 @@ static void check_type(struct kvm_vcpu *vcpu, const char *row, uint64_t gva, uin
 
 	if (have_layer())
 		TEST_ASSERT(!get_memtype(vm, gpa, &before), "query: %s", strerror(errno));
+	/* The types of MMIO share a page. */
+	if (access == GUEST_WRITE)
+		TEST_ASSERT(__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe) && errno == ENOENT,
+			    "%s: mapped before it was touched", row);
 
 	/* The fault goes first, so that the marks enclose one access only. */
 	run_guest(vcpu, access, gva, PATTERN);
@@ -462,7 +476,7 @@ FIXTURE_VARIANT_ADD(ram, memfd) {
 
 FIXTURE_VARIANT_ADD(ram, legacy) {
 	.name = "legacy: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .policy = KVM_MEMTYPE_LEGACY,
+	.page_size = SZ_4K, .policy = KVM_MEMTYPE_POLICY_LEGACY,
 };
 
 FIXTURE_SETUP(ram)
@@ -786,7 +800,7 @@ TEST_F(query, bad_input)
 	EXPECT_EQ(errno, EFAULT);
 }
 
-/* Nothing is mapped by asking. */
+/* Nothing is mapped in the host by asking; check_type() looks at the guest. */
 TEST_F(query, maps_nothing)
 {
 	unsigned char resident;
@@ -838,6 +852,59 @@ TEST_F(query, memslot_ioctls)
 	EXPECT_EQ(memcmp(&first, &second, sizeof(first)), 0);
 }
 
+/* Each address space has memslots of its own. */
+TEST_F(query, address_spaces)
+{
+	int nr = vm_check_cap(self->vm, KVM_CAP_MULTI_ADDRESS_SPACE);
+	struct kvm_memtype query = { .gpa = TEST_GPA, .as_id = 1 };
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (nr < 2) {
+		EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+		return;
+	}
+	EXPECT_EQ(query_error(self->vm, &query), ENOENT);
+	vm_set_user_memory_region(self->vm, 1 << 16 | TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
+	EXPECT_EQ(query_error(self->vm, &query), 0);
+	query.as_id = 0;
+	EXPECT_EQ(query_error(self->vm, &query), ENOENT);
+}
+
+#ifdef __x86_64__
+/* Private memory is not what the memslot's address has; it is guest_memfd's, or nothing. */
+TEST_F(query, private_memory)
+{
+	struct vm_shape shape = {
+		.mode = VM_MODE_DEFAULT, .type = KVM_X86_SW_PROTECTED_VM,
+	};
+	struct kvm_memtype answer;
+	struct kvm_vm *vm;
+	int fd;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)))
+		SKIP(return, "no KVM_X86_SW_PROTECTED_VM");
+	vm = ____vm_create(shape);
+	fd = vm_create_guest_memfd(vm, SZ_2M, 0);
+	vm_set_user_memory_region2(vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA, SZ_2M, self->hva,
+				   fd, 0);
+	vm_set_user_memory_region(vm, TEST_SLOT + 1, 0, TEST_GPA + SZ_2M, SZ_2M, self->hva);
+	ASSERT_EQ(munmap(self->hva, SZ_2M), 0);
+
+	EXPECT_EQ(get_memtype(vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+	vm_mem_set_private(vm, TEST_GPA, 2 * SZ_2M);
+	EXPECT_EQ(get_memtype(vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+	EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
+	EXPECT_EQ(get_memtype(vm, TEST_GPA + SZ_2M, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+	kvm_vm_free(vm);
+}
+#endif
+
 /* Neither ioctl has a flag for memory types (yet). */
 TEST_F(query, unknown_memslot_flags)
 {
@@ -880,7 +947,7 @@ static bool ram_is_honored(struct kvm_vm *vm, uint8_t *source)
 	return caps & KVM_MEMTYPE_CAP_HONOR;
 }
 
-/* That @legacy behaves as a legacy VM where @honor behaves as one that honors. */
+/* That @legacy is a legacy VM, and @honor one that honors the guest. */
 static void check_legacy(struct kvm_vm *legacy, struct kvm_vm *honor)
 {
 	uint8_t legacy_source, honor_source;
@@ -889,12 +956,16 @@ static void check_legacy(struct kvm_vm *legacy, struct kvm_vm *honor)
 
 	TEST_ASSERT(honor_source == (honored ? KVM_MEMTYPE_SOURCE_RAM : KVM_MEMTYPE_SOURCE_CPU),
 		    "source %d", honor_source);
-	if (honored && legacy_may_force())
+	if (honored && legacy_may_force()) {
 		TEST_ASSERT(!legacy_honored && legacy_source == KVM_MEMTYPE_SOURCE_POLICY,
 			    "legacy has no effect, source %d", legacy_source);
-	else
+		disable_quirk(legacy);
+		TEST_ASSERT(ram_is_honored(legacy, &legacy_source),
+			    "legacy ignores a disabled quirk, source %d", legacy_source);
+	} else {
 		TEST_ASSERT(legacy_honored == honored && legacy_source == honor_source,
 			    "legacy has an effect, source %d", legacy_source);
+	}
 }
 
 TEST_F(policy, enable_cap)
@@ -906,11 +977,11 @@ TEST_F(policy, enable_cap)
 	EXPECT_EQ(kvm_check_cap(KVM_CAP_MEMTYPE), vm_check_cap(self->vm, KVM_CAP_MEMTYPE));
 
 	legacy = vm_create(1);
-	ASSERT_EQ(__vm_enable_cap(legacy, KVM_CAP_MEMTYPE, KVM_MEMTYPE_LEGACY), 0);
+	ASSERT_EQ(__vm_enable_cap(legacy, KVM_CAP_MEMTYPE, KVM_MEMTYPE_POLICY_LEGACY), 0);
 	check_legacy(legacy, self->vm);
 
 	/* And back again. */
-	ASSERT_EQ(__vm_enable_cap(legacy, KVM_CAP_MEMTYPE, KVM_MEMTYPE_HONOR), 0);
+	ASSERT_EQ(__vm_enable_cap(legacy, KVM_CAP_MEMTYPE, KVM_MEMTYPE_POLICY_HONOR), 0);
 	EXPECT_EQ(vm_check_cap(legacy, KVM_CAP_MEMTYPE), vm_check_cap(self->vm, KVM_CAP_MEMTYPE));
 	kvm_vm_free(legacy);
 }
@@ -933,13 +1004,13 @@ TEST_F(policy, bad_input)
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) { .args = { 4 } }), EINVAL);
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) { .args = { 3 } }), EINVAL);
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) {
-			.args = { KVM_MEMTYPE_LEGACY | 1ull << 63 } }), EINVAL);
+			.args = { KVM_MEMTYPE_POLICY_LEGACY | 1ull << 63 } }), EINVAL);
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) {
-			.args = { KVM_MEMTYPE_LEGACY, 1 } }), EINVAL);
+			.args = { KVM_MEMTYPE_POLICY_LEGACY, 1 } }), EINVAL);
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) {
-			.args = { KVM_MEMTYPE_LEGACY }, .flags = 1 }), EINVAL);
+			.args = { KVM_MEMTYPE_POLICY_LEGACY }, .flags = 1 }), EINVAL);
 	EXPECT_EQ(enable_error(self->vm, (struct kvm_enable_cap) {
-			.args = { KVM_MEMTYPE_LEGACY }, .pad = { [63] = 1 } }), EINVAL);
+			.args = { KVM_MEMTYPE_POLICY_LEGACY }, .pad = { [63] = 1 } }), EINVAL);
 	EXPECT_EQ(ram_is_honored(self->vm, &after), honored);
 	EXPECT_EQ(after, before);
 }
@@ -952,7 +1023,7 @@ TEST_F(policy, too_late)
 		SKIP(return, NO_LAYER);
 	caps = vm_check_cap(self->vm, KVM_CAP_MEMTYPE);
 	vm_vcpu_add(self->vm, 0, guest_main);
-	EXPECT_EQ(__vm_enable_cap(self->vm, KVM_CAP_MEMTYPE, KVM_MEMTYPE_LEGACY), -1);
+	EXPECT_EQ(__vm_enable_cap(self->vm, KVM_CAP_MEMTYPE, KVM_MEMTYPE_POLICY_LEGACY), -1);
 	EXPECT_EQ(errno, EBUSY);
 	EXPECT_EQ(vm_check_cap(self->vm, KVM_CAP_MEMTYPE), caps);
 }
@@ -972,6 +1043,25 @@ TEST_F(policy, module_parameter)
 	ASSERT_EQ(write_file(PARAMETER, "honor"), 0);
 	check_legacy(legacy, self->vm);
 	kvm_vm_free(legacy);
+}
+
+/* The instrument itself: it must not look at a vCPU that has never run. */
+TEST(probe_before_run)
+{
+	struct kvm_memtype_probe probe = { .gpa = TEST_GPA, .gva = TEST_GVA };
+	struct kvm_vcpu *vcpus[2];
+	struct kvm_vm *vm = create_vm(vcpus, 2, 0);
+
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
+	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+	run_guest(vcpus[0], GUEST_WRITE, TEST_GVA, PATTERN);
+	EXPECT_EQ(__vcpu_ioctl(vcpus[0], KVM_MEMTYPE_PROBE, &probe), 0);
+	EXPECT_EQ(__vcpu_ioctl(vcpus[1], KVM_MEMTYPE_PROBE, &probe), -1);
+	EXPECT_EQ(errno, ENOENT);
+	probe.gpa = -1;
+	EXPECT_EQ(__vcpu_ioctl(vcpus[0], KVM_MEMTYPE_PROBE, &probe), -1);
+	EXPECT_EQ(errno, ENOENT);
+	kvm_vm_free(vm);
 }
 
 /* Where KVM encodes a type, a fault asks the layer for it, and a trace event says so. */
