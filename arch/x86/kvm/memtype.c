@@ -45,7 +45,7 @@ enum kvm_memtype_control kvm_arch_memtype_control(void)
 {
 	switch (kvm_memtype_paging()) {
 	case KVM_MEMTYPE_EPT:
-		return boot_cpu_has(X86_FEATURE_SELFSNOOP) ? KVM_MEMTYPE_CONTROL_GUEST :
+		return static_cpu_has(X86_FEATURE_SELFSNOOP) ? KVM_MEMTYPE_CONTROL_GUEST :
 							     KVM_MEMTYPE_CONTROL_UNSAFE;
 	case KVM_MEMTYPE_NPT:
 		return KVM_MEMTYPE_CONTROL_GUEST;
