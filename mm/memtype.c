@@ -5,8 +5,8 @@
  * Nothing here maps a page, and nothing is remembered: an answer is good until
  * the mapping changes, which a caller learns from its MMU notifier.
  */
-#include <linux/dax.h>
 #include <linux/export.h>
+#include <linux/fs.h>
 #include <linux/memtype.h>
 #include <linux/mm.h>
 
@@ -40,7 +40,7 @@ static void memtype_find_pfn(struct vm_area_struct *vma, unsigned long addr,
  * @map: filled in on success, else left as it is
  *
  * Context: May sleep. Takes the mmap_lock of current->mm for reading.
- * Return: 0, or -EFAULT if no VMA is at @addr.
+ * Return: 0, or -EFAULT if no VMA is at @addr, or one that denies any access.
  */
 int memtype_find_mapping(unsigned long addr, struct memtype_mapping *map)
 {
@@ -50,7 +50,7 @@ int memtype_find_mapping(unsigned long addr, struct memtype_mapping *map)
 
 	mmap_read_lock(mm);
 	vma = vma_lookup(mm, addr);
-	if (!vma)
+	if (!vma || !(vma->vm_flags & (VM_READ | VM_WRITE)))
 		goto out;
 
 	map->any_uncached = vma->vm_flags & VM_ALLOW_ANY_UNCACHED;
@@ -59,8 +59,9 @@ int memtype_find_mapping(unsigned long addr, struct memtype_mapping *map)
 		memtype_find_pfn(vma, addr, map);
 	else
 		memtype_find_page(addr, map);
-	/* A DAX file is made of a device's pages, which need not be RAM. */
-	map->certain = map->present || !(map->pfnmap || vma_is_dax(vma));
+	/* Drivers put in what they like, and a DAX file is made of a device's pages. */
+	map->certain = map->present || !(map->pfnmap || vma->vm_flags & VM_MIXEDMAP ||
+					 vma_is_dax(vma));
 	ret = 0;
 out:
 	mmap_read_unlock(mm);

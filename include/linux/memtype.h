@@ -43,7 +43,7 @@ enum memtype_kind {
 };
 
 /**
- * struct memtype_host - the type with which the host maps a page
+ * struct memtype_host - the host's type of a page
  * @kind: MEMTYPE_WB or MEMTYPE_UC
  * @any_uncached: @kind is uncached and its owner says that WC is as good
  *	(VM_ALLOW_ANY_UNCACHED)
@@ -54,8 +54,8 @@ struct memtype_host {
 };
 
 /**
- * memtype_of_page - the type with which the host maps a page
- * @mmio: the page is not memory, or not memory that the host caches
+ * memtype_of_page - the host's type of a page
+ * @mmio: the page is not memory
  * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
  *
  * Context: Any.
@@ -73,7 +73,7 @@ static inline struct memtype_host memtype_of_page(bool mmio, bool any_uncached)
  * struct memtype_mapping - what a process has mapped at an address
  * @pfnmap: a mapping of page frames (VM_IO, VM_PFNMAP), not of the kernel's pages
  * @present: a page is there now
- * @certain: it is, or any page that a fault puts there is RAM of the kernel's
+ * @certain: it is, or what a fault puts there is RAM of the kernel's
  * @any_uncached: the VMA has VM_ALLOW_ANY_UNCACHED
  * @pfn: page frame number, if @present
  */

@@ -108,9 +108,8 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 /*
  * Whether a guest's choice for RAM counts, and if not, because of what.
  *
- * @control and @legacy_forces are the architecture's; legacy means that it
- * decides as it did before this layer, so that there is nothing to read from
- * the policy where legacy would not force anything.
+ * @control and @legacy_forces are the architecture's: what its CPU does, and
+ * what KVM did before this layer.
  */
 static u8 kvm_memtype_ram_source(enum kvm_memtype_control control, u8 policy,
 				 bool legacy_forces, bool noncoherent_dma)
@@ -139,8 +138,8 @@ static u8 kvm_memtype_ram_source(enum kvm_memtype_control control, u8 policy,
  * Which type a guest of @kvm is granted for a page of the host's type @host; a
  * @kvm of NULL has the host's default policy and no devices.
  *
- * What the host does not cache is never granted as write-back, whatever the
- * policy says: a guest's cached access to MMIO can be a machine check.
+ * MMIO is never granted as write-back, whatever the policy says: a guest's cached
+ * access can be a machine check.
  */
 static struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, struct memtype_host host)
 {

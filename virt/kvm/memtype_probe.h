@@ -24,6 +24,7 @@
  * @format: out: KVM_MEMTYPE_PROBE_*
  * @par_valid: out: @par is the CPU's answer (arm64, VHE)
  * @mtrr: out: memory type of the host's MTRRs (x86)
+ * @padding: unused
  * @par: out: PAR_EL1 after AT S12E1R of @gva, with the vCPU's own stage 1
  */
 struct kvm_memtype_probe {

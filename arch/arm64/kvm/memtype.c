@@ -34,7 +34,7 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 
 bool kvm_arch_memtype_is_mmio(unsigned long pfn)
 {
-	return kvm_is_device_pfn(pfn);
+	return !pfn_is_map_memory(pfn);
 }
 
 bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent)

@@ -6,8 +6,6 @@
 #include <linux/kvm_memtype.h>
 #include <asm/kvm_pgtable.h>
 
-bool kvm_is_device_pfn(unsigned long pfn);
-
 #ifdef CONFIG_KVM_MEMTYPE
 enum kvm_pgtable_prot kvm_memtype_prot(struct kvm *kvm, gfn_t gfn, bool device, bool any_uncached);
 #else

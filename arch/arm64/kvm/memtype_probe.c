@@ -4,8 +4,7 @@
  * CPU itself makes of stage 1 and stage 2 together.
  */
 #include <linux/kvm_host.h>
-#include <asm/kvm_hyp.h>
-#include <asm/kvm_mmu.h>
+#include <asm/kvm_asm.h>
 #include <asm/kvm_pgtable.h>
 #include <asm/sysreg.h>
 

@@ -24,7 +24,6 @@
 #include <asm/vmx.h>
 
 #include "memtype.h"
-#include "mmu.h"
 #include "mmu/spte.h"
 #include "x86.h"
 
@@ -93,18 +92,18 @@ static u64 kvm_memtype_ept(const struct kvm_memtype_intent *intent)
  * kvm_memtype_spte - the memory type bits of a leaf SPTE
  * @vcpu: the vCPU that faults
  * @gfn: guest frame number, in pages
- * @pfn: host frame number, in pages
+ * @is_mmio: kvm_is_mmio_pfn() of the page
  *
  * Context: Under mmu_lock, after the page fault was found not to be stale. Only
  * if shadow_memtype_mask is not 0, i.e. with EPT.
  * Return: The bits.
  */
-u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, kvm_pfn_t pfn)
+u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, bool is_mmio)
 {
 	struct kvm_memtype_intent intent;
 
 	/* Any-uncached or not, UC has the same encoding. */
-	intent = kvm_memtype_fault(vcpu->kvm, gfn, memtype_of_page(kvm_is_mmio_pfn(pfn), false));
+	intent = kvm_memtype_fault(vcpu->kvm, gfn, memtype_of_page(is_mmio, false));
 	return kvm_memtype_ept(&intent);
 }
 
@@ -138,7 +137,7 @@ static enum memtype_kind kvm_memtype_effective(enum kvm_memtype_paging paging,
 					       enum memtype_kind guest)
 {
 	/* The host's MTRRs say WB of RAM, and UC of everything else. */
-	enum memtype_kind mtrr = intent->kind == MEMTYPE_WB ? MEMTYPE_WB : MEMTYPE_UC;
+	enum memtype_kind mtrr = intent->kind == MEMTYPE_UC ? MEMTYPE_UC : MEMTYPE_WB;
 
 	switch (paging) {
 	case KVM_MEMTYPE_EPT:

@@ -5,14 +5,17 @@
 #include <linux/kvm_host.h>
 #include <linux/kvm_memtype.h>
 
-bool kvm_is_mmio_pfn(kvm_pfn_t pfn);
-
+/* The layer tells userspace what make_spte() decides by; without it nobody else asks. */
 #ifdef CONFIG_KVM_MEMTYPE
-u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, kvm_pfn_t pfn);
+#define VISIBLE_IF_KVM_MEMTYPE
+bool kvm_is_mmio_pfn(kvm_pfn_t pfn);
+u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, bool is_mmio);
 #else
-static inline u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, kvm_pfn_t pfn)
+#define VISIBLE_IF_KVM_MEMTYPE static
+
+static inline u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, bool is_mmio)
 {
-	return kvm_x86_call(get_mt_mask)(vcpu, gfn, kvm_is_mmio_pfn(pfn));
+	return kvm_x86_call(get_mt_mask)(vcpu, gfn, is_mmio);
 }
 #endif
 

@@ -70,7 +70,8 @@ static const enum memtype_kind kvm_memtype_pat[] = { WB, WT, WP, WC, UCM, UC };
  * What a guest gets, by back end. EPT as above. NPT: AMD APM vol. 2, section
  * 15.25.8: the guest's PAT with a nested type of WB is the guest's PAT; then
  * section 7.8.4, table "Combined Effect of MTRRs and PAT Memory Types", with
- * the MTRR of RAM (WB) or of MMIO (UC). Shadow paging: WB with that MTRR.
+ * the MTRR of RAM (WB) or of MMIO (UC), since KVM encodes nothing there. Shadow
+ * paging: WB with that MTRR.
  */
 static const struct {
 	enum kvm_memtype_paging paging;
@@ -84,9 +85,13 @@ static const struct {
 	{ KVM_MEMTYPE_EPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_EPT,    &intent_forced_wb,   { WB, WB, WB, WB, WB, WB } },
 	{ KVM_MEMTYPE_NPT,    &intent_wb,	   { WB, WT, WP, WC, UC, UC } },
+	{ KVM_MEMTYPE_NPT,    &intent_forced_wb,   { WB, WT, WP, WC, UC, UC } },
+	{ KVM_MEMTYPE_NPT,    &intent_wc,	   { WB, WT, WP, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_any_uncached, { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_SHADOW, &intent_forced_wb,   { WB, WB, WB, WB, WB, WB } },
+	{ KVM_MEMTYPE_SHADOW, &intent_wb,	   { WB, WB, WB, WB, WB, WB } },
+	{ KVM_MEMTYPE_SHADOW, &intent_wc,	   { WB, WB, WB, WB, WB, WB } },
 	{ KVM_MEMTYPE_SHADOW, &intent_any_uncached, { UC, UC, UC, UC, UC, UC } },
 	{ KVM_MEMTYPE_SHADOW, &intent_uc,	   { UC, UC, UC, UC, UC, UC } },
 };

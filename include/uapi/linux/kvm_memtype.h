@@ -66,7 +66,7 @@
  *	KVM_SET_USER_MEMORY_REGION
  * @flags: in: must be 0
  * @padding: in: must be 0
- * @host: out: type with which the host maps the page
+ * @host: out: type that KVM takes the host's to be: UC for MMIO, else WB
  * @intent: out: type that KVM grants
  * @source: out: KVM_MEMTYPE_SOURCE_*
  * @refusal: out: KVM_MEMTYPE_REFUSAL_*; if not 0, the other outputs are 0

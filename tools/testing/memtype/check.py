@@ -18,6 +18,7 @@ from pathlib import Path
 import build
 import data
 import matrix
+import mutate
 import report
 import settings
 import tree
@@ -50,11 +51,15 @@ def checkpatch() -> list[str]:
     problems = []
     with tempfile.TemporaryDirectory() as scratch:
         tree.git("format-patch", "-q", "--no-renames", "-o", scratch, f"{tree.base_ref()}..HEAD")
-        for patch in sorted(Path(scratch).iterdir()):
+        # It reads its options where it runs, and leaves a cache there.
+        shutil.copy(REPO / ".checkpatch.conf", scratch)
+        for patch in sorted(Path(scratch).glob("*.patch")):
             problems += run(["perl", TREES["patched"] / "scripts/checkpatch.pl", "--strict",
                              "--show-types", "--no-summary", "--terse",
-                             f"--root={TREES['patched']}", patch], cwd=REPO,
-                            env={**os.environ, "PATH": "/usr/bin:/bin"})
+                             f"--root={TREES['patched']}", patch], cwd=scratch,
+                            env={**os.environ, "PATH": "/usr/bin:/bin",
+                                 # Without it, SPDX tags are not checked.
+                                 "GIT_DIR": str(TREES["patched"] / ".git")})
     return problems
 
 
@@ -177,6 +182,28 @@ def program_warnings(arch: str) -> list[str]:
     return problems + done.stdout.splitlines()
 
 
+def kernel_doc() -> list[str]:
+    """Comments that do not describe what they stand above."""
+    files = [name for name in tree.overlay_files()
+             if name.endswith((".c", ".h")) and name.startswith((*KERNEL_DIRECTORIES, "include/"))]
+    return run(["perl", TREES["patched"] / "scripts/kernel-doc", "-none", "-Wall", "-Werror",
+                *files], cwd=TREES["patched"])
+
+
+def trailers() -> list[str]:
+    """What `make mutate` would refuse."""
+    machines = data.all_machines()
+    tests = data.all_tests(machines)
+    problems = []
+    for series in (REPO / "patches").glob("*/series"):
+        for name in [name for group in tree.read_series(series.parent) for name in group.patches]:
+            try:
+                mutate.read_hook(series.parent / name, machines, tests)
+            except settings.Error as error:
+                problems.append(str(error))
+    return problems
+
+
 def shell() -> list[str]:
     return run(["shellcheck", "-x", HERE / "setup.sh", REPO / ".ci/run"])
 
@@ -217,6 +244,8 @@ CHECKS: dict[str, Callable[..., list[str]]] = {
     "arm64 option off: no trace of the hooks": option_off,
     "x86_64 programs: sparse, W=1": program_warnings,
     "arm64 programs: W=1": program_warnings,
+    "kernel-doc": kernel_doc,
+    "Red-without trailers": trailers,
     "Python: mypy --strict, flake8": python,
     "shell: shellcheck": shell,
     "documents": documents,

@@ -167,6 +167,10 @@ class Run:
             self.ended, self.overtime = (
                 f"the machine is over its limit of {self.machine.time_limit * SLOW} s",
                 self.current)
+        elif self.trace.exists() and self.trace.stat().st_size > walker.TRACE_LIMIT:
+            self.ended, self.overtime = (
+                f"the trace of a bracket without an end is over {walker.TRACE_LIMIT >> 20} MiB",
+                self.current)
         return bool(self.ended)
 
     def drain(self) -> None:

@@ -28,7 +28,7 @@ import machine
 import matrix
 import settings
 import tree
-from console import PASS, PROGRAM, SKIP, STATUSES, Result, Test
+from console import CRASH, FAIL, NONE, PASS, PROGRAM, SKIP, STATUSES, TIMEOUT, Result, Test
 from settings import ARCHES, BUILD, CONFIG, HOOK, KERNEL, OUT, TREES, Error, fail, say
 from tree import git
 
@@ -60,15 +60,21 @@ class Outcome:
     seconds: float
 
 
+class DoesNotReverse(Error):
+    """Other patches of the series build on this one."""
+
+
 def chosen(names: list[str]) -> list[str]:
     """The patches that HOOK= leaves, by file name or number."""
-    patterns = [pattern.strip() for pattern in HOOK.split(",")]
-    found = [name for name in names if not HOOK or any(
-        fnmatch.fnmatchcase(name, wanted) for pattern in patterns
-        for wanted in (pattern, f"{pattern:0>4}-*"))]
-    if not found:
-        fail(f"no patch of the series matches HOOK={HOOK}; there are:\n  " + "\n  ".join(names))
-    return found
+    found = set()
+    for pattern in map(str.strip, (HOOK or "*").split(",")):
+        matched = {name for name in names for wanted in (pattern, f"{pattern:0>4}-*")
+                   if fnmatch.fnmatchcase(name, wanted)}
+        if not matched:
+            fail(f"no patch of the series matches “{pattern}” of HOOK={HOOK}; there are:\n  "
+                 + "\n  ".join(names))
+        found |= matched
+    return [name for name in names if name in found]
 
 
 def read_hook(patch: Path, machines: dict[str, data.Machine], tests: list[Test]) -> Hook:
@@ -94,9 +100,12 @@ def commit_without(patch: Path) -> str:
     """A commit of the tree with this patch reversed and all others kept."""
     index = TREES["patched"] / ".git/memtype-mutate.index"
     git("read-tree", "HEAD", index=index)
-    git("apply", "--cached", "--reverse", patch, index=index)
+    try:
+        git("apply", "--cached", "--reverse", patch, index=index)
+    except Error as error:
+        raise DoesNotReverse(str(error).split("\n", 1)[1]) from error
     return git("commit-tree", "-p", "HEAD", git("write-tree", index=index),
-               text=f"make mutate: without {patch.name} (git checkout memtype undoes this)\n")
+               text=f"{tree.MUTATED} without {patch.name} (git checkout memtype undoes this)\n")
 
 
 def checkout(where: str, stale: bool) -> None:
@@ -135,23 +144,30 @@ def build_all(arch: str) -> Path:
     return build.kernel(arch)
 
 
+def used(hooks: list[Hook], machines: dict[str, data.Machine]) -> list[str]:
+    """The architectures to build for: STRUCTURE is of all."""
+    return [arch for arch in ARCHES if any(
+        not hook.machine or machines[hook.machine].arch == arch for hook in hooks)]
+
+
 def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
     """The status of the hook's test, and why it is not a pass."""
     suite = [result for result in results
              if (result.machine, result.suite) == (hook.machine, hook.suite)]
-    # A program that died before the test has only the verdict on itself.
-    found = [result for result in suite if result.test == hook.test] or [
-        result for result in suite if result.test == PROGRAM and result.status not in (PASS, SKIP)]
-    if not found:
-        return ABSENT, f"{hook.suite} has no test “{hook.test}”"
-    worst = max(found, key=lambda result: STATUSES.index(result.status))
-    return worst.status, worst.reason
+    found = [result for result in suite if result.test == hook.test]
+    if found:
+        worst = max(found, key=lambda result: STATUSES.index(result.status))
+        return worst.status, worst.reason
+    for result in suite:
+        if result.test == PROGRAM and result.status not in (PASS, SKIP):
+            return NONE, f"{hook.suite} ended before the test, {result.status}: {result.reason}"
+    return ABSENT, f"{hook.suite} has no test “{hook.test}”"
 
 
 def try_without(hook: Hook, machines: dict[str, data.Machine], tests: list[Test],
                 progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook, from the tree as it is now, without the patch."""
-    arches = [machines[hook.machine].arch] if hook.machine else list(ARCHES)
+    arches = used([hook], machines)
     try:
         images = {arch: build_all(arch) for arch in arches}
     except Error as error:
@@ -162,16 +178,15 @@ def try_without(hook: Hook, machines: dict[str, data.Machine], tests: list[Test]
         machines[hook.machine], [test for test in tests if test.suite == hook.suite],
         images[arches[0]], progress, OUT / "mutate" / hook.patch.stem)
     status, reason = status_of(hook, results)
-    return (GREEN if status in (PASS, SKIP, ABSENT) else RED,
-            f"{status}: {reason}" if reason else status)
+    # A test that did not come to its end says nothing: anything may have stopped it.
+    verdicts = {FAIL: RED, CRASH: RED, NONE: NOT_PROVEN, TIMEOUT: NOT_PROVEN}
+    return verdicts.get(status, GREEN), f"{status}: {reason}" if reason else status
 
 
 def run_full(hooks: list[Hook], machines: dict[str, data.Machine], tests: list[Test],
              progress: matrix.Progress) -> tuple[list[machine.Run], list[Result]]:
     """What the full tree gives: a test that is not a pass there proves nothing by being red."""
-    structure = any(not hook.machine for hook in hooks)
-    images = {arch: build_all(arch) for arch in ARCHES if structure or any(
-        machines[hook.machine].arch == arch for hook in hooks)}
+    images = {arch: build_all(arch) for arch in used(hooks, machines)}
     runs, results = [], []
     for name, item in machines.items():
         suites = {hook.suite for hook in hooks if hook.machine == name}
@@ -192,8 +207,8 @@ def mutate_one(hook: Hook, full: list[Result], machines: dict[str, data.Machine]
             return NOT_PROVEN, f"on the full tree it is {status}: {reason}"
     try:
         commit = commit_without(hook.patch)
-    except Error as error:
-        return DOES_NOT_REVERSE, str(error).split("\n", 1)[1]
+    except DoesNotReverse as error:
+        return DOES_NOT_REVERSE, str(error)
     with checked_out(commit):
         return try_without(hook, machines, tests, progress)
 
@@ -232,6 +247,10 @@ def mutate() -> int:
         outcomes.append(Outcome(hook.patch.name, tree.subject(hook.patch), hook.red_without,
                                 status, reason, round(time.monotonic() - start, 1)))
         say(f"  {status}")
+    say("the full tree again:")
+    # Otherwise a full disk or the like would make every “build” red.
+    for arch in used(hooks, machines):
+        build_all(arch)
     selection = f" HOOK={shlex.quote(HOOK)}" if HOOK else ""
     (OUT / "mutate.json").write_text(json.dumps({
         "environment": {**matrix.environment(base, runs),

@@ -29,6 +29,8 @@ DEBIAN_SERIES = "6.12"
 INSTRUMENTS = "test instruments"
 DEBIAN = "refs/memtype/debian"      # the unpacked source package
 BRANCHES = {"patched": "memtype", "base": "memtype-base"}
+# How the subject of a commit starts that `make mutate` checks out.
+MUTATED = "make mutate:"
 # The same bytes whatever the user's git configuration says.
 IDENTITY = {"GIT_AUTHOR_NAME": "memtype", "GIT_AUTHOR_EMAIL": "memtype@localhost",
             "GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_NAME": "memtype",
@@ -300,8 +302,25 @@ def refuse_own_work(kernel: str) -> None:
              f"{laid_ref(kernel)}`.")
 
 
+def undo_mutate() -> None:
+    """Checks the branch out again if `make mutate` was killed before it could."""
+    tree, branch = TREES["patched"], BRANCHES["patched"]
+    if not exists(laid_ref()) or not git("log", "-1", "--format=%s").startswith(MUTATED):
+        return
+    if dirty("patched"):
+        fail(f"make mutate was killed and left {tree} without one of the patches, and with "
+             f"uncommitted changes:\n{dirty('patched')}\n"
+             f"  Drop them with `git -C {tree} checkout -f {branch}`, or take them along without "
+             "-f.")
+    say(f"note: make mutate was killed; checking {branch} out again in {tree}")
+    git("checkout", "-q", branch)
+    # make would not see that their Makefile is another.
+    shutil.rmtree(BUILD / "selftests", ignore_errors=True)
+
+
 def lay(kernel: str = settings.KERNEL) -> Base:
     """Brings the tree of `kernel` up to date with base, overlay and patches."""
+    undo_mutate()
     onto = base()
     if onto.note():
         say(f"note: {onto.note()}")
@@ -335,6 +354,7 @@ def refresh() -> None:
     tree = TREES["patched"]
     if not exists(laid_ref()):
         fail(f"there is no tree in {tree} yet: make series")
+    undo_mutate()
     if dirty("patched"):
         fail(f"{tree} has uncommitted changes: commit them there first\n{dirty('patched')}")
     onto, head = base_of(git("rev-parse", base_ref())), git("rev-parse", "HEAD")

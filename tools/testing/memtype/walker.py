@@ -19,6 +19,8 @@ import re
 
 # More brackets than this end Bochs, and are a failure.
 BRACKETS = 1000
+# A bracket without an end would fill the disk; all those of our tests together are 40 KiB.
+TRACE_LIMIT = 64 << 20
 # What its debugger is told: it stops before the first instruction, and at every `xchg %bx,%bx`.
 COMMANDS = "c\n" + "trace-mem on\nc\ntrace-mem off\nc\n" * BRACKETS
 NO_MORE_COMMANDS = "fgets() returned ERROR"

@@ -13,6 +13,7 @@ from unittest import mock
 import build
 import check
 import tree
+from settings import REPO
 
 # Both have a function `shared` and a variable that gcc numbers: neither tells who is whose.
 SHARED = "static __attribute__((noinline)) int shared(void) { static int numbered; " \
@@ -63,6 +64,40 @@ class OptionOff(unittest.TestCase):
     def test_nothing_to_see(self) -> None:
         problem, = self.run_check("0", "0")
         self.assertIn("proves nothing", problem)
+
+
+class Checkpatch(unittest.TestCase):
+    def test_options_and_cache(self) -> None:
+        """A patch that adds a file, which .checkpatch.conf allows, and is a bad one."""
+        patch = ("From: Dev <dev@example.org>\nSubject: [PATCH] mm: Add a file\n\nFor the test.\n\n"
+                 "Signed-off-by: Dev <dev@example.org>\n---\ndiff --git a/mm/a.c b/mm/a.c\n"
+                 "new file mode 100644\n--- /dev/null\n+++ b/mm/a.c\n@@ -0,0 +1,2 @@\n"
+                 "+// SPDX-License-Identifier: GPL-2.0-only\n+int myTest;\n")
+
+        def git(*args: str) -> str:
+            (Path(args[args.index("-o") + 1]) / "0001-a.patch").write_text(patch)
+            return ""
+
+        before = set(REPO.glob(".checkpatch*"))
+        with mock.patch.object(tree, "git", git):
+            problem, = check.checkpatch()
+        self.assertIn("CAMELCASE", problem)
+        self.assertEqual(set(REPO.glob(".checkpatch*")), before)
+
+
+class Trailers(unittest.TestCase):
+    def test_each_patch(self) -> None:
+        with tempfile.TemporaryDirectory() as scratch, mock.patch.object(check, "REPO",
+                                                                         Path(scratch)):
+            patches = Path(scratch) / "patches/6.12"
+            patches.mkdir(parents=True)
+            (patches / "series").write_text("1.patch\n2.patch\n3.patch\n")
+            for name, trailer in (("1", "Red-without: build\n"), ("2", ""),
+                                  ("3", "Red-without: vax kvm/memtype_test a test\n")):
+                (patches / f"{name}.patch").write_text(f"Subject: a\n\n{trailer}---\n")
+            second, third = check.trailers()
+        self.assertIn("2.patch must have one trailer", second)
+        self.assertIn("machines.toml has no vax", third)
 
 
 class OurLines(unittest.TestCase):

@@ -21,7 +21,7 @@ import build
 import matrix
 import mutate
 import tree
-from console import FAIL, NONE, PASS, PROGRAM, SKIP, Result
+from console import CRASH, FAIL, NONE, PASS, PROGRAM, SKIP, TIMEOUT, Result
 from settings import ARCHES, TREES, Error
 from test_tree import KCONFIG, MAKEFILE
 
@@ -52,7 +52,7 @@ class Mutate(unittest.TestCase):
 
         self.broken: set[str] = set()       # options without which it does not build
         self.status, self.without = PASS, FAIL      # of the first test, with and without OPTION_3
-        self.others: list[Result] = []
+        self.others: list[Result] = []      # besides it, without OPTION_3
         self.boots: list[str] = []
         base = tree.Base(self.base, "6.12.117", self.patches)
         for owner, name, stand_in in (
@@ -100,7 +100,7 @@ class Mutate(unittest.TestCase):
         self.assertTrue(out.is_relative_to(self.out / "mutate"))
         self.boots.append(out.name)
         status = self.status if self.has("OPTION_3") else self.without
-        first = [] if status == NONE else [self.result("the first test", status)]
+        first = [self.result("the first test", status)] if status else []
         return None, first + ([] if self.has("OPTION_3") else self.others)
 
     def result(self, test: str, status: str) -> Result:
@@ -136,13 +136,31 @@ class Mutate(unittest.TestCase):
                          ("0001-mm-First.patch", "mm: First", FIRST))
 
     def test_green(self) -> None:
-        for self.without in (PASS, SKIP, NONE):
+        for self.without in (PASS, SKIP, ""):
             code, ((first, _), (second, _)) = self.run_mutate()
             self.assertEqual((code, first, second), (1, "green", "green"))
 
-    def test_the_program_dies_before_the_test(self) -> None:
-        self.without, self.others = NONE, [self.result(PROGRAM, "crash")]
+    def test_the_test_crashes(self) -> None:
+        self.without = CRASH
         self.assertEqual(self.run_mutate("1"), (0, [("red", "crash: why crash")]))
+
+    def test_no_verdict_without_the_patch(self) -> None:
+        for self.without in (NONE, TIMEOUT):
+            self.assertEqual(self.run_mutate("1"), (1, [
+                ("not proven", f"{self.without}: why {self.without}")]))
+
+    def test_the_program_dies_before_the_test(self) -> None:
+        self.without = ""
+        for status in (CRASH, TIMEOUT, NONE):
+            self.others = [self.result(PROGRAM, status)]
+            self.assertEqual(self.run_mutate("1"), (1, [("not proven", (
+                f"none: {SUITE} ended before the test, {status}: why {status}"))]))
+
+    def test_the_program_dies_after_the_test(self) -> None:
+        self.others = [self.result(PROGRAM, CRASH)]
+        for self.without, expected in ((PASS, "green"), (FAIL, "red")):
+            _, ((status, _),) = self.run_mutate("1")
+            self.assertEqual(status, expected)
 
     def test_structural(self) -> None:
         self.broken = {"OPTION_3"}
@@ -153,7 +171,7 @@ class Mutate(unittest.TestCase):
     def test_build_is_tried_for_every_architecture(self) -> None:
         with mock.patch.object(build, "kernel", side_effect=self.kernel) as kernel:
             self.run_mutate("2")
-        self.assertEqual([call.args[0] for call in kernel.mock_calls], list(ARCHES) * 2)
+        self.assertEqual([call.args[0] for call in kernel.mock_calls], list(ARCHES) * 3)
 
     def test_does_not_reverse(self) -> None:
         self.kconfig.write_text(
@@ -165,7 +183,7 @@ class Mutate(unittest.TestCase):
         self.assertIn("mm/Kconfig", why)
 
     def test_not_proven(self) -> None:
-        for self.status in (FAIL, SKIP, NONE):
+        for self.status in (FAIL, SKIP, NONE, ""):
             self.boots = []
             code, ((status, _),) = self.run_mutate("1")
             self.assertEqual((code, status, self.boots), (1, "not proven", ["full"]))
@@ -176,6 +194,25 @@ class Mutate(unittest.TestCase):
             self.run_mutate()
         self.check_restored()
 
+    def test_full_tree_must_build_afterwards(self) -> None:
+        """A disk that is full from the first hook on."""
+        with mock.patch.object(build, "kernel", side_effect=[
+                *map(Path, ARCHES), *[Error("No space left on device")] * 2]), \
+                self.assertRaisesRegex(Error, "No space left"):
+            self.run_mutate("2")
+        self.check_restored()
+        self.assertFalse((self.out / "mutate.json").exists())
+
+    def test_other_errors_of_git_are_errors(self) -> None:
+        def full(*args: str, **kwargs: Any) -> str:
+            if args[0] == "write-tree":
+                raise Error("git write-tree:\nNo space left on device")
+            return tree.git(*args, tree=self.linux, **kwargs)
+
+        with mock.patch.object(mutate, "git", full), \
+                self.assertRaisesRegex(Error, "No space left"):
+            self.run_mutate("2")
+
     def test_selection(self) -> None:
         names = ["0001-mm-first.patch", "0002-mm-second.patch", "0012-kvm-third.patch"]
         for hook, found in (("", names), ("2", names[1:2]), ("0001, 12", names[::2]),
@@ -183,6 +220,7 @@ class Mutate(unittest.TestCase):
             with self.subTest(hook), mock.patch.object(mutate, "HOOK", hook):
                 self.assertEqual(mutate.chosen(names), found)
         self.assertIn("HOOK=7; there are:\n  0001-mm-First.patch", self.error("7"))
+        self.assertIn("matches “7” of HOOK=1, 7;", self.error("1, 7"))
 
     def test_trailers(self) -> None:
         for trailer, said in (
@@ -243,7 +281,7 @@ class Mutate(unittest.TestCase):
         with mock.patch.object(build, "selftests", selftests):
             code, ((status, _),) = self.run_mutate("3")
         self.assertEqual((code, status), (0, "red"))
-        self.assertFalse(program.exists())
+        self.assertTrue(program.exists())
 
 
 if __name__ == "__main__":

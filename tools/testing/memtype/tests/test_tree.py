@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 
 from settings import HERE
+from tree import MUTATED
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\nNAME = x\n"
 KCONFIG = "".join(f"config OPTION_{number}\n\tbool\n\n" for number in range(12))
@@ -166,6 +167,23 @@ class Tree(unittest.TestCase):
     def test_overlay_must_not_hide_the_base(self) -> None:
         (self.project / "mm/Kconfig").write_text("")
         self.assertIn("overlay files that the base has too", self.bad("lay"))
+
+    def test_killed_mutate(self) -> None:
+        self.good("lay")
+        for command in "lay", "refresh":
+            self.git(self.linux, "checkout", "-q", "--detach")
+            self.hook("OPTION_6", f"{MUTATED} without x.patch")
+            selftests = self.build / "selftests"
+            selftests.mkdir()
+            (self.linux / "mm/new.c").write_text("int mine;\n")
+            self.assertRegex(self.bad(command), "make mutate was killed .* uncommitted changes")
+            self.git(self.linux, "checkout", "-q", "mm/new.c")
+            said = self.good(command)
+            self.assertIn("note: make mutate was killed", said)
+            self.assertNotIn("not in the repository yet", said)
+            self.assertEqual(self.git(self.linux, "branch", "--show-current"), "memtype")
+            self.assertFalse(selftests.exists())
+            self.assertEqual(self.status(), "")
 
     def test_refresh_without_changes(self) -> None:
         self.good("lay")

@@ -8,6 +8,7 @@ access, most of whose trace is left out.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import unittest
 from pathlib import Path
@@ -153,17 +154,24 @@ class Walker(unittest.TestCase):
                 self.assertEqual({result.status for result in results.values()}, {PASS})
 
 
-class Commands(unittest.TestCase):
+class Ends(unittest.TestCase):
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.enterContext(mock.patch.object(machine, "BUILD", Path(scratch.name)))
+
+    def run_bochs(self) -> machine.Run:
+        run = machine.Run(data.all_machines()["x86-intel"], [], lambda suite, what: None)
+        run.directory.mkdir(parents=True, exist_ok=True)
+        return run
+
     def end(self, trace: str, log: str) -> str:
         """What machine.py says of Bochs's end after all programs ran."""
-        with tempfile.TemporaryDirectory() as scratch, \
-                mock.patch.object(machine, "BUILD", Path(scratch)):
-            run = machine.Run(data.all_machines()["x86-intel"], [], lambda suite, what: None)
-            run.directory.mkdir(parents=True)
-            run.trace.write_text(trace)
-            (run.directory / "bochs.log").write_text(log)
-            run.process, run.done = mock.Mock(returncode=1), True
-            run.check_exit()
+        run = self.run_bochs()
+        run.trace.write_text(trace)
+        (run.directory / "bochs.log").write_text(log)
+        run.process, run.done = mock.Mock(returncode=1), True
+        run.check_exit()
         return run.ended
 
     def test_power_off(self) -> None:
@@ -173,6 +181,18 @@ class Commands(unittest.TestCase):
         self.assertRegex(self.end(f"{TRACE}\nfgets() returned ERROR.\n", ""),
                          "status 1, stopped more often than for 1000 brackets")
         self.assertRegex(self.end(TRACE, ""), "status 1$")
+
+    def test_bracket_without_an_end(self) -> None:
+        run = self.run_bochs()
+        run.start_time = run.since
+        run.enter(FIRST, 60)
+        run.trace.touch()
+        os.truncate(run.trace, walker.TRACE_LIMIT)
+        self.assertFalse(run.is_over(True))
+        os.truncate(run.trace, walker.TRACE_LIMIT + 1)
+        self.assertTrue(run.is_over(True))
+        self.assertEqual((run.ended, run.overtime),
+                         ("the trace of a bracket without an end is over 64 MiB", FIRST))
 
 
 if __name__ == "__main__":
