@@ -65,7 +65,7 @@ enum kvm_memtype_control {
 void kvm_memtype_init_vm(struct kvm *kvm);
 int kvm_memtype_check_cap(struct kvm *kvm);
 int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
-int kvm_memtype_get(struct kvm *kvm, struct kvm_memtype __user *argp);
+long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, struct memtype_host host);
 
 /*
@@ -130,7 +130,7 @@ static inline int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enabl
 	return -EINVAL;
 }
 
-static inline int kvm_memtype_get(struct kvm *kvm, struct kvm_memtype __user *argp)
+static inline long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 {
 	return -ENOTTY;
 }

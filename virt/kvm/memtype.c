@@ -254,8 +254,9 @@ static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
 }
 
 /**
- * kvm_memtype_get - KVM_GET_MEMTYPE, the memory type of a guest page
+ * kvm_memtype_vm_ioctl - KVM_GET_MEMTYPE, the memory type of a guest page
  * @kvm: the VM
+ * @ioctl: number
  * @argp: struct kvm_memtype in user space
  *
  * Maps nothing, neither in the guest nor in the host.
@@ -264,13 +265,16 @@ static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
  * mmap_lock for reading.
  * Return: 0; -EINVAL for an unknown flag, a non-zero padding or an address space
  * that the VM does not have; -ENOENT if no memslot is at the address; -EFAULT
- * for a bad pointer. After an error the argument is as before.
+ * for a bad pointer; -ENOTTY if the ioctl is another one, which the caller then
+ * leaves to the architecture. After an error the argument is as before.
  */
-int kvm_memtype_get(struct kvm *kvm, struct kvm_memtype __user *argp)
+long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 {
 	struct kvm_memtype query, answer = {};
 	int idx, ret;
 
+	if (ioctl != KVM_GET_MEMTYPE)
+		return -ENOTTY;
 	if (copy_from_user(&query, argp, sizeof(query)))
 		return -EFAULT;
 	if (query.flags || memchr_inv(query.padding, 0, sizeof(query.padding)) ||

@@ -6,20 +6,24 @@
 #include "memtype_probe.h"
 
 /**
- * kvm_memtype_probe - read a leaf entry of a vCPU's second stage
+ * kvm_memtype_probe_ioctl - read a leaf entry of a vCPU's second stage
  * @vcpu: the vCPU
+ * @ioctl: number
  * @argp: struct kvm_memtype_probe in user space
  *
  * Context: Process context, under vcpu->mutex. Takes kvm->srcu.
  * Return: 0; -ENOENT if nothing is mapped there, or the vCPU has not run yet;
  * -EOPNOTSUPP if the vCPU does not use two-dimensional page tables; -EFAULT for a
- * bad pointer. After an error the argument is as before.
+ * bad pointer; -ENOTTY if the ioctl is another one, which the caller then leaves
+ * to the architecture. After an error the argument is as before.
  */
-int kvm_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe __user *argp)
+long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, void __user *argp)
 {
 	struct kvm_memtype_probe probe;
 	int idx, ret;
 
+	if (ioctl != KVM_MEMTYPE_PROBE)
+		return -ENOTTY;
 	if (copy_from_user(&probe, argp, sizeof(probe)))
 		return -EFAULT;
 

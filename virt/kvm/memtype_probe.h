@@ -47,10 +47,11 @@ struct kvm_memtype_probe {
 struct kvm_vcpu;
 
 #ifdef CONFIG_KVM_MEMTYPE_PROBE
-int kvm_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe __user *argp);
+long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, void __user *argp);
 int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *probe);
 #else
-static inline int kvm_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe __user *argp)
+static inline long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
+					   void __user *argp)
 {
 	return -ENOTTY;
 }

@@ -100,6 +100,8 @@ static const uint8_t guest_kinds[] = {
 #define GUEST_PAT	0x0407050600070106ull
 #define PTE_PWT		BIT_ULL(3)
 #define PTE_PCD		BIT_ULL(4)
+/* What KVM says to an ioctl that it does not know. */
+#define UNKNOWN_IOCTL	ENOTTY
 /* x86 lets a guest execute MMIO. */
 #define MMIO_NOEXEC	0
 #define EPT_MT(leaf)	(((leaf) >> 3) & 7)
@@ -220,6 +222,7 @@ static const uint8_t guest_kinds[] = { KVM_MEMTYPE_WB, KVM_MEMTYPE_WC, KVM_MEMTY
 /* Device-nGnRE in the library's DEFAULT_MAIR_EL1 */
 #define MAIR_DEVICE		1
 #define PTE_ATTRINDX(idx)	((uint64_t)(idx) << 2)
+#define UNKNOWN_IOCTL		EINVAL
 #define MMIO_NOEXEC		KVM_MEMTYPE_ATTR_NOEXEC
 #define S2_MEMATTR(leaf)	(((leaf) >> 2) & 0xf)
 #define PAR_F			BIT_ULL(0)
@@ -358,7 +361,7 @@ static bool have_probe(struct kvm_vcpu *vcpu)
 {
 	struct kvm_memtype_probe probe = {};
 
-	return !__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe) || errno != ENOTTY;
+	return !__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe) || errno != UNKNOWN_IOCTL;
 }
 
 /* stdout, which the harness does not flush when a test ends. */
@@ -828,7 +831,7 @@ TEST_F(query, bad_input)
 
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
 	if (!have_layer()) {
-		EXPECT_EQ(query_error(self->vm, &good), ENOTTY);
+		EXPECT_EQ(query_error(self->vm, &good), UNKNOWN_IOCTL);
 		return;
 	}
 	EXPECT_EQ(query_error(self->vm, &good), 0);
