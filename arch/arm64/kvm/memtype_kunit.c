@@ -44,61 +44,50 @@ static const enum memtype_kind kvm_memtype_stage1[] = {
 	NGNRNE, NGNRE, NGRE, GRE, NC, WT, WB
 };
 
-/* Arm ARM D8.6.5, R_HMNDG, R_TNHFM, R_GQFSF; rows are MemAttr[3:0]. */
-static const struct {
-	u8 memattr;
-	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_stage1)];
-} kvm_memtype_nofwb[] = {
-	/*	  nGnRnE  nGnRE	  nGRE	  GRE	  NC	  WT	  WB */
-	{ 0x0, { NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE } },
-	{ 0x1, { NGNRNE, NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
-	{ 0x2, { NGNRNE, NGNRE,  NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
-	{ 0x3, { NGNRNE, NGNRE,  NGRE,   GRE,    GRE,    GRE,    GRE } },
-	{ 0x5, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     NC,     NC } },
-	{ 0xa, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WT } },
-	{ 0xf, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WB } },
-};
-
 /*
- * Arm ARM D8.6.7, R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. FWB does
- * not change how stage 2 Device is combined (QEMU 7.2 has it force the subtype).
+ * By MemAttr[3:0]. Without FWB: Arm ARM D8.6.5, R_HMNDG, R_TNHFM, R_GQFSF. With
+ * it: D8.6.7, R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. FWB does not
+ * change how stage 2 Device is combined (QEMU 7.2 has it force the subtype).
  */
 static const struct {
+	bool fwb;
 	u8 memattr;
 	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_stage1)];
-} kvm_memtype_with_fwb[] = {
-	/*	  nGnRnE  nGnRE	  nGRE	  GRE	  NC	  WT	  WB */
-	{ 0x0, { NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE } },
-	{ 0x1, { NGNRNE, NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
-	{ 0x2, { NGNRNE, NGNRE,  NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
-	{ 0x3, { NGNRNE, NGNRE,  NGRE,   GRE,    GRE,    GRE,    GRE } },
-	{ 0x4, { NONE,   NONE,   NONE,   NONE,   NONE,   NONE,   NONE } },
-	{ 0x5, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     NC,     NC } },
-	{ 0x6, { WB,     WB,     WB,     WB,     WB,     WB,     WB } },
-	{ 0x7, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WB } },
+} kvm_memtype_combined[] = {
+	/*		 nGnRnE	 nGnRE	 nGRE	 GRE	 NC	 WT	 WB */
+	{ false, 0x0, { NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE } },
+	{ false, 0x1, { NGNRNE, NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
+	{ false, 0x2, { NGNRNE, NGNRE,  NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
+	{ false, 0x3, { NGNRNE, NGNRE,  NGRE,   GRE,    GRE,    GRE,    GRE } },
+	{ false, 0x5, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     NC,     NC } },
+	{ false, 0xa, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WT } },
+	{ false, 0xf, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WB } },
+
+	{ true,  0x0, { NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE, NGNRNE } },
+	{ true,  0x1, { NGNRNE, NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE,  NGNRE } },
+	{ true,  0x2, { NGNRNE, NGNRE,  NGRE,   NGRE,   NGRE,   NGRE,   NGRE } },
+	{ true,  0x3, { NGNRNE, NGNRE,  NGRE,   GRE,    GRE,    GRE,    GRE } },
+	{ true,  0x4, { NONE,   NONE,   NONE,   NONE,   NONE,   NONE,   NONE } },
+	{ true,  0x5, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     NC,     NC } },
+	{ true,  0x6, { WB,     WB,     WB,     WB,     WB,     WB,     WB } },
+	{ true,  0x7, { NGNRNE, NGNRE,  NGRE,   GRE,    NC,     WT,     WB } },
 };
 
 static void kvm_memtype_combine_test(struct kunit *test)
 {
-	int i, guest;
+	int i, n;
 
-	for (guest = 0; guest < ARRAY_SIZE(kvm_memtype_stage1); guest++) {
-		for (i = 0; i < ARRAY_SIZE(kvm_memtype_nofwb); i++)
+	for (i = 0; i < ARRAY_SIZE(kvm_memtype_combined); i++) {
+		bool fwb = kvm_memtype_combined[i].fwb;
+		u8 memattr = kvm_memtype_combined[i].memattr;
+
+		for (n = 0; n < ARRAY_SIZE(kvm_memtype_stage1); n++)
 			KUNIT_EXPECT_EQ_MSG(test,
-					    kvm_memtype_combine(kvm_memtype_nofwb[i].memattr, false,
-								kvm_memtype_stage1[guest]),
-					    kvm_memtype_nofwb[i].effective[guest],
-					    "MemAttr %#x, stage 1 %d",
-					    kvm_memtype_nofwb[i].memattr,
-					    kvm_memtype_stage1[guest]);
-		for (i = 0; i < ARRAY_SIZE(kvm_memtype_with_fwb); i++)
-			KUNIT_EXPECT_EQ_MSG(test,
-					    kvm_memtype_combine(kvm_memtype_with_fwb[i].memattr,
-								true, kvm_memtype_stage1[guest]),
-					    kvm_memtype_with_fwb[i].effective[guest],
-					    "FWB, MemAttr %#x, stage 1 %d",
-					    kvm_memtype_with_fwb[i].memattr,
-					    kvm_memtype_stage1[guest]);
+					    kvm_memtype_combine(memattr, fwb,
+								kvm_memtype_stage1[n]),
+					    kvm_memtype_combined[i].effective[n],
+					    "FWB %d, MemAttr %#x, stage 1 %d",
+					    fwb, memattr, kvm_memtype_stage1[n]);
 	}
 }
 
