@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A test driver: mappings of each memory type that a host can have, so that
+ * selftests see what becomes of them. memtype_test.h says what it can do.
+ *
+ * An open file has no setup at first, then one for good. A VMA holds the file,
+ * so pages, their type and PAT's reservation outlive all mappings.
+ */
+#include <linux/capability.h>
+#include <linux/debugfs.h>
+#include <linux/dma-map-ops.h>
+#include <linux/fs.h>
+#include <linux/huge_mm.h>
+#include <linux/io.h>
+#include <linux/ioport.h>
+#include <linux/mm.h>
+#include <linux/pfn_t.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#ifdef CONFIG_X86
+#include <asm/set_memory.h>
+#endif
+
+#include "memtype_test.h"
+
+/**
+ * struct memtype_test - what an open file maps
+ * @setup: as userspace asked for it
+ * @nr_pages: number of pages
+ * @first: index of the first page that is to have the type @setup.prot
+ * @pages: the pages, each with a reference of its own; NULL with @setup.phys
+ */
+struct memtype_test {
+	struct memtype_test_setup setup;
+	unsigned long nr_pages;
+	unsigned long first;
+	struct page **pages;
+};
+
+static bool memtype_test_has(const struct memtype_test *test, u32 flag)
+{
+	return test->setup.flags & flag;
+}
+
+static unsigned long memtype_test_pfn(const struct memtype_test *test, unsigned long index)
+{
+	if (test->pages)
+		return page_to_pfn(test->pages[index]);
+	return PHYS_PFN(test->setup.phys) + index;
+}
+
+static pgprot_t memtype_test_prot(const struct memtype_test *test,
+				  const struct vm_area_struct *vma, unsigned long index)
+{
+	pgprot_t prot = vm_get_page_prot(vma->vm_flags);
+
+	if (index >= test->first && test->setup.prot == MEMTYPE_TEST_WC)
+		return pgprot_writecombine(prot);
+	if (index >= test->first && test->setup.prot == MEMTYPE_TEST_UC)
+		return pgprot_noncached(prot);
+	return prot;
+}
+
+static vm_fault_t memtype_test_fault(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct memtype_test *test = vma->vm_private_data;
+
+	if (memtype_test_has(test, MEMTYPE_TEST_MIXEDMAP))
+		return vmf_insert_page(vma, vmf->address, test->pages[vmf->pgoff]);
+	return vmf_insert_pfn_prot(vma, vmf->address, memtype_test_pfn(test, vmf->pgoff),
+				   memtype_test_prot(test, vma, vmf->pgoff));
+}
+
+static vm_fault_t memtype_test_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct memtype_test *test = vmf->vma->vm_private_data;
+	unsigned long index = ALIGN_DOWN(vmf->pgoff, HPAGE_PMD_NR);
+
+	if (!memtype_test_has(test, MEMTYPE_TEST_HUGE) || order != PMD_ORDER ||
+	    !thp_vma_suitable_order(vmf->vma, vmf->address, order))
+		return VM_FAULT_FALLBACK;
+	/*
+	 * A PMD can only have the type of vm_page_prot, which is not that of the
+	 * first half; but x86 takes it from PAT, for the first page alone.
+	 */
+	if (index < test->first && !IS_ENABLED(CONFIG_X86))
+		return VM_FAULT_FALLBACK;
+	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(memtype_test_pfn(test, index), PFN_DEV),
+				  vmf->flags & FAULT_FLAG_WRITE);
+}
+
+static const struct vm_operations_struct memtype_test_vm_ops = {
+	.fault = memtype_test_fault,
+	.huge_fault = memtype_test_huge_fault,
+};
+
+/* What was mapped before an error is unmapped by the caller of mmap(). */
+static int memtype_test_premap(const struct memtype_test *test, struct vm_area_struct *vma)
+{
+	unsigned long index = vma->vm_pgoff, end = index + vma_pages(vma);
+	unsigned long addr = vma->vm_start, nr = 1;
+	int ret = 0;
+
+	for (; index < end && !ret; index += nr, addr += nr * PAGE_SIZE) {
+		if (memtype_test_has(test, MEMTYPE_TEST_MIXEDMAP)) {
+			ret = vm_insert_page(vma, addr, test->pages[index]);
+			continue;
+		}
+		/* MMIO in one call per type: PAT reserves only for a whole VMA. */
+		if (!test->pages)
+			nr = (index < test->first ? min(test->first, end) : end) - index;
+		ret = remap_pfn_range(vma, addr, memtype_test_pfn(test, index), nr * PAGE_SIZE,
+				      memtype_test_prot(test, vma, index));
+	}
+	return ret;
+}
+
+static int memtype_test_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct memtype_test *test = READ_ONCE(file->private_data);
+
+	if (!test || is_cow_mapping(vma->vm_flags))
+		return -EINVAL;
+	if (vma->vm_pgoff > test->nr_pages || vma_pages(vma) > test->nr_pages - vma->vm_pgoff)
+		return -EINVAL;
+
+	/* As remap_pfn_range() sets them, but GUP must not see VM_IO where there are pages. */
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+	vm_flags_set(vma, memtype_test_has(test, MEMTYPE_TEST_MIXEDMAP) ? VM_MIXEDMAP :
+							       VM_IO | VM_PFNMAP);
+	if (memtype_test_has(test, MEMTYPE_TEST_ANY_UNCACHED))
+		vm_flags_set(vma, VM_ALLOW_ANY_UNCACHED);
+	if (!memtype_test_has(test, MEMTYPE_TEST_PTE_ONLY))
+		vma->vm_page_prot = memtype_test_prot(test, vma, test->first);
+
+	if (memtype_test_has(test, MEMTYPE_TEST_PREMAP))
+		return memtype_test_premap(test, vma);
+	vma->vm_private_data = test;
+	vma->vm_ops = &memtype_test_vm_ops;
+	return 0;
+}
+
+#ifdef CONFIG_X86
+static int memtype_test_set_ram(const struct memtype_test *test, u32 prot)
+{
+	struct page **pages = test->pages + test->first;
+	int nr = test->nr_pages - test->first;
+
+	if (!memtype_test_has(test, MEMTYPE_TEST_SET_RAM))
+		return 0;
+	if (prot == MEMTYPE_TEST_WB)
+		return set_pages_array_wb(pages, nr);
+	return prot == MEMTYPE_TEST_WC ? set_pages_array_wc(pages, nr) :
+					 set_pages_array_uc(pages, nr);
+}
+#else
+static int memtype_test_set_ram(const struct memtype_test *test, u32 prot)
+{
+	return 0;
+}
+#endif
+
+static void memtype_test_free_pages(struct page **pages, unsigned long nr)
+{
+	while (nr--)
+		__free_page(pages[nr]);
+	kvfree(pages);
+}
+
+static void memtype_test_free_ram(struct memtype_test *test)
+{
+	/* Nobody else expects uncached memory, so rather lose it. */
+	if (WARN_ON(memtype_test_set_ram(test, MEMTYPE_TEST_WB)))
+		return;
+	memtype_test_free_pages(test->pages, test->nr_pages);
+}
+
+static int memtype_test_alloc_ram(struct memtype_test *test)
+{
+	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_HUGE) ? PMD_ORDER : 0;
+	unsigned long i, nr = 0;
+	struct page **pages, *page;
+	int ret;
+
+	pages = kvcalloc(test->nr_pages, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+	while (nr < test->nr_pages) {
+		page = alloc_pages(GFP_KERNEL | __GFP_ZERO, order);
+		if (!page) {
+			memtype_test_free_pages(pages, nr);
+			return -ENOMEM;
+		}
+		/* Where a CPU does not snoop, uncached reads must find the zeroes in memory. */
+		arch_sync_dma_for_device(page_to_phys(page), PAGE_SIZE << order, DMA_TO_DEVICE);
+		/* KVM takes references of single pages. */
+		split_page(page, order);
+		for (i = 0; i < 1ul << order; i++)
+			pages[nr++] = page + i;
+	}
+
+	test->pages = pages;
+	ret = memtype_test_set_ram(test, test->setup.prot);
+	/* It may have changed some of the pages before it failed. */
+	if (ret)
+		memtype_test_free_ram(test);
+	return ret;
+}
+
+static int memtype_test_claim_phys(const struct memtype_test *test)
+{
+	const struct memtype_test_setup *setup = &test->setup;
+
+	if (!capable(CAP_SYS_RAWIO))
+		return -EPERM;
+	if (setup->phys > PHYS_ADDR_MAX - setup->size ||
+	    !valid_mmap_phys_addr_range(PHYS_PFN(setup->phys), setup->size) ||
+	    region_intersects(setup->phys, setup->size, IORESOURCE_SYSTEM_RAM,
+			      IORES_DESC_NONE) != REGION_DISJOINT)
+		return -EINVAL;
+	if (setup->prot != MEMTYPE_TEST_WC)
+		return 0;
+	/* For x86, which asks PAT for the type when a fault maps it. */
+	return arch_io_reserve_memtype_wc(setup->phys + test->first * PAGE_SIZE,
+					  (test->nr_pages - test->first) * PAGE_SIZE);
+}
+
+static int memtype_test_check(const struct memtype_test_setup *setup)
+{
+	unsigned long align = setup->flags & MEMTYPE_TEST_HUGE ? PMD_SIZE : PAGE_SIZE;
+	u32 flags = setup->flags;
+
+	if (setup->prot > MEMTYPE_TEST_UC || flags & ~MEMTYPE_TEST_FLAGS)
+		return -EINVAL;
+	if (!setup->size || setup->size > MEMTYPE_TEST_MAX_SIZE ||
+	    !IS_ALIGNED(setup->size | setup->phys, align))
+		return -EINVAL;
+
+	/* A PMD cannot be made before a fault, nor with another type than vm_page_prot. */
+	if (flags & MEMTYPE_TEST_HUGE &&
+	    flags & (MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_PTE_ONLY | MEMTYPE_TEST_MIXEDMAP))
+		return -EINVAL;
+	/* Nor can vm_insert_page() insert one with another type. */
+	if (flags & MEMTYPE_TEST_MIXEDMAP && flags & (MEMTYPE_TEST_PTE_ONLY | MEMTYPE_TEST_MIXED))
+		return -EINVAL;
+	if (setup->phys && flags & (MEMTYPE_TEST_MIXEDMAP | MEMTYPE_TEST_SET_RAM))
+		return -EINVAL;
+	if (setup->prot == MEMTYPE_TEST_WB && flags & (MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_MIXED))
+		return -EINVAL;
+	if (flags & MEMTYPE_TEST_MIXED && !IS_ALIGNED(setup->size, 2 * PAGE_SIZE))
+		return -EINVAL;
+
+	if (flags & MEMTYPE_TEST_SET_RAM && !IS_ENABLED(CONFIG_X86))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+static struct memtype_test *memtype_test_create(const struct memtype_test_setup *setup)
+{
+	struct memtype_test *test;
+	int ret;
+
+	ret = memtype_test_check(setup);
+	if (ret)
+		return ERR_PTR(ret);
+	test = kzalloc(sizeof(*test), GFP_KERNEL);
+	if (!test)
+		return ERR_PTR(-ENOMEM);
+	test->setup = *setup;
+	test->nr_pages = setup->size >> PAGE_SHIFT;
+	if (memtype_test_has(test, MEMTYPE_TEST_MIXED))
+		test->first = test->nr_pages / 2;
+
+	ret = setup->phys ? memtype_test_claim_phys(test) : memtype_test_alloc_ram(test);
+	if (ret) {
+		kfree(test);
+		return ERR_PTR(ret);
+	}
+	return test;
+}
+
+static void memtype_test_destroy(struct memtype_test *test)
+{
+	if (test->pages)
+		memtype_test_free_ram(test);
+	else if (test->setup.prot == MEMTYPE_TEST_WC)
+		arch_io_free_memtype_wc(test->setup.phys + test->first * PAGE_SIZE,
+					(test->nr_pages - test->first) * PAGE_SIZE);
+	kfree(test);
+}
+
+static long memtype_test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct memtype_test_setup setup;
+	struct memtype_test *test;
+
+	if (cmd != MEMTYPE_TEST_SETUP)
+		return -ENOTTY;
+	if (copy_from_user(&setup, (void __user *)arg, sizeof(setup)))
+		return -EFAULT;
+	test = memtype_test_create(&setup);
+	if (IS_ERR(test))
+		return PTR_ERR(test);
+	/* Other threads may be here or in mmap(): the first setup wins. */
+	if (cmpxchg(&file->private_data, NULL, test)) {
+		memtype_test_destroy(test);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static int memtype_test_release(struct inode *inode, struct file *file)
+{
+	if (file->private_data)
+		memtype_test_destroy(file->private_data);
+	return 0;
+}
+
+static const struct file_operations memtype_test_fops = {
+	.open = nonseekable_open,
+	.unlocked_ioctl = memtype_test_ioctl,
+	.mmap = memtype_test_mmap,
+	.release = memtype_test_release,
+};
+
+static int __init memtype_test_init(void)
+{
+	/* The safe variant does not know mmap(), and this file is never removed. */
+	debugfs_create_file_unsafe("memtype_test", 0600, NULL, NULL, &memtype_test_fops);
+	return 0;
+}
+late_initcall(memtype_test_init);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * <debugfs>/memtype_test: mappings of each memory type of the host, for tests.
+ *
+ * Shared with selftests, and in no way stable.
+ */
+#ifndef __MEMTYPE_TEST_H
+#define __MEMTYPE_TEST_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define MEMTYPE_TEST_SETUP	_IOW('m', 1, struct memtype_test_setup)
+
+/* More is refused. */
+#define MEMTYPE_TEST_MAX_SIZE	(16ul << 20)
+
+enum memtype_test_prot {
+	MEMTYPE_TEST_WB,
+	MEMTYPE_TEST_WC,	/* pgprot_writecombine() */
+	MEMTYPE_TEST_UC,	/* pgprot_noncached(): UC- on x86, nGnRnE on arm64 */
+};
+
+/* All entries are made by mmap(), and none by a fault. */
+#define MEMTYPE_TEST_PREMAP		0x01
+/* Only the leaf entries say @prot; the VMA's own vm_page_prot stays cacheable. */
+#define MEMTYPE_TEST_PTE_ONLY		0x02
+/* VM_MIXEDMAP of refcounted pages, not VM_PFNMAP */
+#define MEMTYPE_TEST_MIXEDMAP		0x04
+/* 2M entries, where address and offset are 2M-aligned alike; else 4K */
+#define MEMTYPE_TEST_HUGE		0x08
+/* VM_ALLOW_ANY_UNCACHED */
+#define MEMTYPE_TEST_ANY_UNCACHED	0x10
+/* x86: the RAM itself gets the type, in the linear map and for PAT. */
+#define MEMTYPE_TEST_SET_RAM		0x20
+/* @prot and SET_RAM are for the second half of the range, and the first half is WB. */
+#define MEMTYPE_TEST_MIXED		0x40
+
+#define MEMTYPE_TEST_FLAGS		0x7f
+
+/**
+ * struct memtype_test_setup - what mmap() of an open file maps
+ * @size: in bytes, a multiple of the page size, of 2M with HUGE
+ * @phys: physical address of what to map, which must not be RAM, aligned as
+ *	@size is; 0: zeroed RAM, in pieces of 2M with HUGE, else page by page
+ * @prot: enum memtype_test_prot, the type that leaf entries ask for
+ * @flags: MEMTYPE_TEST_*
+ *
+ * On x86, PAT overrules what an entry of a VM_PFNMAP asks for: RAM stays WB
+ * without SET_RAM; MMIO is UC- where it should be WB, and the type that it is
+ * mapped with elsewhere, if any. A 2M entry gets the type of its first page.
+ * PAT forgets to free the type of MMIO mapped with PREMAP whose VMA was split.
+ * On arm64, mprotect() gives entries the type of vm_page_prot.
+ *
+ * The first successful MEMTYPE_TEST_SETUP of an open file holds until it is
+ * closed and unmapped. A failed one changes nothing:
+ *
+ * * EBUSY: there is a setup already, or PAT refuses WC for @phys
+ * * EINVAL: unknown flags or type, a bad size or address, or flags that exclude
+ *   each other: HUGE with PREMAP, PTE_ONLY or MIXEDMAP; MIXEDMAP with PTE_ONLY,
+ *   MIXED or @phys; SET_RAM with @phys; SET_RAM or MIXED with WB; MIXED with an
+ *   odd number of pages
+ * * EOPNOTSUPP: SET_RAM, not on x86
+ * * EPERM: @phys without CAP_SYS_RAWIO
+ */
+struct memtype_test_setup {
+	__u64 size;
+	__u64 phys;
+	__u32 prot;
+	__u32 flags;
+};
+
+#endif /* __MEMTYPE_TEST_H */
