@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -17,12 +18,18 @@ from pathlib import Path
 
 import data
 from console import KUNIT, Test
-from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, TREES, fail, output, say
+from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, TREES, Error, fail, output, say
 
 # Where the machine's test list and programs are in the initramfs (init.c).
 INSIDE = "/memtype"
 # Seconds between two signs of life of a long build.
 PROGRESS = 15
+# What the Debian archive is signed with, on every Debian.
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+class Unavailable(Error):
+    """What a machine needs cannot be had here: its tests are skipped, for this reason."""
 
 
 def objects(arch: str) -> Path:
@@ -210,29 +217,78 @@ def iso(image: Path, initrd: Path, cmdline: str, target: Path) -> None:
             "-boot-info-table", root])
 
 
-def busybox(arch: str) -> Path:
-    """A static shell for `make shell`; another architecture's package is only unpacked here.
+def download(package: str, state: Path, *options: str) -> Path:
+    """A Debian package, with a package manager state of our own: the user's is left alone."""
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()
+    command = ["apt-get", "-o", f"Dir::State={state}/state",
+               "-o", f"Dir::State::status={state}/status", "-o", f"Dir::Cache={state}/cache",
+               "-o", "APT::Sandbox::User=root", "-o", "APT::Update::Error-Mode=any", *options]
+    output([*command, "update"])
+    output([*command, "download", package], cwd=state)
+    return next(state.glob(f"{package}_*.deb"))
 
-    A package manager state of our own leaves the user's list of architectures alone.
-    """
+
+def busybox(arch: str) -> Path:
+    """A static shell for `make shell`; another architecture's package is only unpacked here."""
     if arch == "x86_64":
         return Path("/bin/busybox")
     out = BUILD / "busybox" / arch
     found = out / "bin/busybox"
     if found.exists():
         return found
-    state = BUILD / "busybox" / "apt"
-    for name in ("state/lists/partial", "cache/archives/partial"):
-        (state / name).mkdir(parents=True, exist_ok=True)
-    (state / "status").touch()
-    options = ["-o", f"APT::Architecture={arch}", "-o", f"APT::Architectures={arch}",
-               "-o", f"Dir::State={state}/state", "-o", f"Dir::State::status={state}/status",
-               "-o", f"Dir::Cache={state}/cache", "-o", "APT::Sandbox::User=root"]
     say(f"  downloading the {arch} busybox-static")
-    output(["apt-get", *options, "update"])
-    output(["apt-get", *options, "download", "busybox-static"], cwd=state)
-    output(["dpkg", "-x", next(state.glob("busybox-static_*.deb")), out])
+    output(["dpkg", "-x", download("busybox-static", BUILD / "busybox" / "apt",
+                                   "-o", f"APT::Architecture={arch}",
+                                   "-o", f"APT::Architectures={arch}"), out])
     return found
+
+
+def qemu_major(program: Path) -> int:
+    """The first number of a QEMU's version; 0 if it does not run."""
+    done = subprocess.run([program, "--version"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=False)
+    match = re.search(r"version (\d+)", done.stdout)
+    return int(match[1]) if match else 0
+
+
+def qemu10() -> Path:
+    """A qemu-system-aarch64 of version 10 or newer: the installed one, or that of the backports.
+
+    The package of the backports is only unpacked here; the libraries that it needs are those that
+    the installed QEMU needs. Its archive is the one that this Debian itself comes from.
+    """
+    name = "usr/bin/qemu-system-aarch64"
+    installed = shutil.which(Path(name).name)
+    if installed and qemu_major(Path(installed)) >= 10:
+        return Path(installed)
+    out = BUILD / "qemu10"
+    root, fresh = out / "root", out / "unpacking"
+    try:
+        if not root.exists():
+            codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+            archives = output(["apt-get", "indextargets", "--format", "$(REPO_URI)",
+                               "Created-By: Packages", "Origin: Debian", "Label: Debian",
+                               "Component: main", f"Codename: {codename}"]).split()
+            if not archives:
+                fail(f"apt has no package list of “Debian {codename} main”")
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            (out / "sources.list").write_text(
+                f"deb [signed-by={KEYRING}] {archives[0]} {codename}-backports main\n")
+            package = download("qemu-system-arm", out / "apt",
+                               "-o", f"Dir::Etc::sourcelist={out}/sources.list",
+                               "-o", "Dir::Etc::sourceparts=-")
+            output(["dpkg", "-x", package, fresh])
+            if qemu_major(fresh / name) < 10:
+                fail("that of the backports does not run here, or is older")
+            fresh.rename(root)
+    except (Error, OSError) as error:
+        lines = str(error).splitlines()
+        why = next((line for line in lines if line.startswith("E: ")), lines[-1])
+        raise Unavailable(f"needs QEMU 10, which cannot be had: {why}") from error
+    return root / name
 
 
 def decode(arch: str, log: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Machine:
     proves_not: str
     bochsrc: str = ""
     cpu: str = ""
+    suites: list[str] = field(default_factory=list)
 
 
 def read(name: str) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def read(name: str) -> dict[str, Any]:
 
 def build(kind: type[Any], where: str, values: dict[str, Any]) -> Any:
     """An object of the dataclass `kind`; unknown and missing fields are errors."""
-    known = {field.name for field in fields(kind)}
+    known = {item.name for item in fields(kind)}
     if set(values) - known:
         fail(f"{where}: unknown field {', '.join(sorted(set(values) - known))}")
     try:
@@ -72,7 +73,9 @@ def all_tests(machines: dict[str, Machine]) -> list[Test]:
     for number, values in enumerate(read("tests.toml")["test"], 1):
         where = f"tests.toml: test {values.get('suite', number)}"
         rows = values.pop("rows", {})
-        test: Test = build(Test, where, {"machines": list(machines), **values})
+        everywhere = [name for name, item in machines.items()
+                      if not item.suites or values.get("suite") in item.suites]
+        test: Test = build(Test, where, {"machines": everywhere, **values})
         test.program = test.program or test.suite
         test.rows = {row: expectation(where, row, wanted, machines)
                      for row, wanted in rows.items()}
@@ -87,6 +90,9 @@ def all_tests(machines: dict[str, Machine]) -> list[Test]:
                 fail(f"{where}: is there twice for {name}")
             taken.add((name, test.suite))
         tests.append(test)
+    for name, item in machines.items():
+        for suite in set(item.suites) - {test.suite for test in tests}:
+            fail(f"machines.toml: {name}: tests.toml has no suite {suite}")
     return tests
 
 

@@ -62,12 +62,15 @@ class Run:
         machine = self.machine
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
+        places = {"run": self.directory}
+        if "{qemu10}" in machine.command:
+            places["qemu10"] = build.qemu10()
+        self.command = shlex.split(machine.command.format(**places))
         initrd = self.directory / "initrd"
         build.initramfs(machine.arch, list(self.tests.values()), initrd, shell)
         cmdline = f"{machine.cmdline} {CMDLINE}"
         if console.KUNIT not in self.tests:
             cmdline += " kunit.enable=0"
-        self.command = shlex.split(machine.command.format(run=self.directory))
         if machine.emulator == "bochs":
             build.iso(image, initrd, cmdline, self.directory / "boot.iso")
             (self.directory / "bochsrc").write_text(

@@ -61,7 +61,9 @@ def environment(base: tree.Base, runs: list[machine.Run]) -> dict[str, Any]:
             (("MACHINE", settings.MACHINE), ("TEST", settings.TEST)) if value),
         "jobs": int(JOBS),
         "cpus": os.cpu_count(),
-        "tools": {name: version(command) for name, command in TOOLS.items()},
+        "tools": {name: version(command) for name, command in {
+            **TOOLS, **{run.machine.name: [run.command[0], "--version"] for run in runs
+                        if run.command and "/" in run.command[0]}}.items()},
         "machines": {run.machine.name: shlex.join(run.command) for run in runs},
     }
 
@@ -91,13 +93,18 @@ def run_one(item: data.Machine, tests: list[console.Test], image: Path,
     """Boots one machine with its tests, and keeps its console and KTAP below `out`."""
     mine = [test for test in tests if item.name in test.machines]
     run = machine.Run(item, mine, lambda suite, what: progress(item.name, suite, what))
-    run.prepare(image)
+    keep = out / item.name
+    shutil.rmtree(keep, ignore_errors=True)
+    try:
+        run.prepare(image)
+    except build.Unavailable as error:
+        progress(item.name, "boot", f"skip: {error}")
+        return run, [Result(item.name, suite, console.PROGRAM, suite, console.SKIP,
+                            reason=str(error)) for suite in (console.BOOT, *run.tests)]
     progress(item.name, "boot", "started")
     run.boot()
 
     log, results = judge(run)
-    keep = out / item.name
-    shutil.rmtree(keep, ignore_errors=True)
     keep.mkdir(parents=True)
     shutil.copy(run.console, keep)
     if item.emulator == "bochs":
@@ -204,7 +211,8 @@ def clean() -> None:
     for kernel in TREES:
         tree.refuse_own_work(kernel)
     suffixes = [f"{kernel}{debug}" for kernel in TREES for debug in ("", "-debug")]
-    for name in [*suffixes, "linux", "linux-base", "selftests", "check", "run", "busybox"]:
+    for name in [*suffixes, "linux", "linux-base", "selftests", "check", "run", "busybox",
+                 "qemu10"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
     for name in [*data.all_machines(), "mutate"]:
         shutil.rmtree(OUT / name, ignore_errors=True)

@@ -190,10 +190,13 @@ def page(matrix: dict[str, Any]) -> str:
             if name in cells else "<td></td>" for name in names) + "</tr>\n"
     legend = "".join(f'<tr><td class="cell {status}">{status}</td><td>{escape(text)}</td></tr>'
                      for status, text in LEGEND.items())
+    # A machine that could not boot has no console.
+    booted = {result["machine"] for result in matrix["results"] if result["status"] != SKIP}
+    consoles = {name: f'<a href="{escape(name)}/console.log">console</a>' for name in booted}
     machines = "".join(
         f'<tr><th>{escape(name)}</th><td>{escape(item["proves"])}</td>'
         f'<td>{escape(item["proves_not"])}</td>'
-        f'<td><a href="{escape(name)}/console.log">console</a></td></tr>'
+        f'<td>{consoles.get(name, "")}</td></tr>'
         for name, item in matrix["machines"].items())
     failures = ""
     for result in matrix["results"]:

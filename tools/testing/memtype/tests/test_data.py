@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import unittest
 from pathlib import Path
@@ -15,15 +16,18 @@ from console import Test
 from settings import Error
 
 MACHINES = data.all_machines()
+# Those that run every test which names no machines.
+ALL_ROUND = {name: item for name, item in MACHINES.items() if not item.suites}
 
 
 class Tables(unittest.TestCase):
-    def read(self, text: str, kernel: str = "patched") -> list[Test]:
+    def read(self, text: str, kernel: str = "patched",
+             machines: dict[str, data.Machine] | None = None) -> list[Test]:
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / "tests.toml").write_text(text)
             with mock.patch.object(data, "HERE", Path(scratch)), \
                     mock.patch.object(settings, "KERNEL", kernel):
-                return data.all_tests(MACHINES)
+                return data.all_tests(machines or ALL_ROUND)
 
     def test_the_real_ones(self) -> None:
         tests = data.all_tests(MACHINES)
@@ -42,7 +46,17 @@ class Tables(unittest.TestCase):
     def test_defaults(self) -> None:
         test, = self.read('[[test]]\nsuite = "kvm/a"\ntimeout = 5')
         self.assertEqual((test.program, test.args, test.ktap), ("kvm/a", [], True))
-        self.assertEqual(test.machines, list(MACHINES))
+        self.assertEqual(test.machines, list(ALL_ROUND))
+
+    def test_suites(self) -> None:
+        machines = {**ALL_ROUND, "small": dataclasses.replace(MACHINES["arm64-fwb"],
+                                                              suites=["kvm/a"])}
+        text = ('[[test]]\nsuite = "kvm/a"\n[[test]]\nsuite = "kvm/b"\n'
+                '[[test]]\nsuite = "kvm/c"\nmachines = ["small"]')
+        self.assertEqual([test.machines for test in self.read(text, machines=machines)],
+                         [[*ALL_ROUND, "small"], list(ALL_ROUND), ["small"]])
+        with self.assertRaisesRegex(Error, "small: tests.toml has no suite kvm/a"):
+            self.read('[[test]]\nsuite = "kvm/b"', machines=machines)
 
     def test_mistakes(self) -> None:
         for text, said in (
@@ -74,7 +88,8 @@ class Tables(unittest.TestCase):
                 machines, tests = data.select()
                 return list(machines), [item.suite for item in tests]
 
-        self.assertEqual(names("arm64-*", "kunit"), (["arm64-fwb", "arm64-nofwb"], ["kunit"]))
+        self.assertEqual(names("arm64-*", "kunit"),
+                         (["arm64-fwb", "arm64-nofwb", "arm64-mte", "arm64-dic"], ["kunit"]))
         self.assertEqual(names("x86-amd, arm64-fwb", "k?nit")[0], ["x86-amd", "arm64-fwb"])
         with self.assertRaisesRegex(Error, "no test matches"):
             names("vax", "")

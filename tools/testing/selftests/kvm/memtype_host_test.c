@@ -27,7 +27,7 @@ static void report(const char *feature, bool present)
 }
 
 /* Whether the line @key of /proc/cpuinfo has the word @flag. */
-static bool __maybe_unused cpuinfo_has(const char *key, const char *flag)
+static bool cpuinfo_has(const char *key, const char *flag)
 {
 	FILE *cpuinfo = fopen("/proc/cpuinfo", "r");
 	char *line = NULL, *save, *word;
@@ -87,6 +87,9 @@ static void report_features(void)
 
 	report("CPU: FWB", (mmfr2 >> MMFR2_FWB_SHIFT) & 0xf);
 	report("CPU: DIC", (ctr >> CTR_DIC_SHIFT) & 1);
+	/* As the kernel sees it: without tag memory, the CPU's instructions are of no use. */
+	report("CPU: MTE", cpuinfo_has("Features", "mte"));
+	report("KVM: MTE", kvm_has_cap(KVM_CAP_ARM_MTE));
 }
 
 static bool has_two_dimensional_paging(void)

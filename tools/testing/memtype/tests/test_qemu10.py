@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where QEMU 10 comes from, and what becomes of a machine that cannot have it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import build
+import data
+import machine
+import matrix
+from console import BOOT, PROGRAM, SKIP, Test
+
+# Answers --version as QEMU does.
+QEMU = "#!/bin/sh\necho QEMU emulator version {} '(Debian)'\n"
+# Stands for apt-get and dpkg: the archive is made up, and has what {suite} says.
+APT = """#!/bin/sh
+case "$*" in
+*indextargets*) echo http://archive.example/debian/ ;;
+*update) [ -n '{suite}' ] || {{ echo "E: no such suite" >&2; exit 100; }} ;;
+*download*) touch qemu-system-arm_1.deb ;;
+esac
+"""
+DPKG = "#!/bin/sh\nmkdir -p $3/usr/bin && cp {qemu} $3/usr/bin/qemu-system-aarch64\n"
+
+
+class Qemu10(unittest.TestCase):
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.top = Path(scratch.name)
+        self.bin = self.top / "bin"
+        self.bin.mkdir()
+        self.build = self.top / "build"
+        self.enterContext(mock.patch.object(build, "BUILD", self.build))
+        self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.bin}:/usr/bin:/bin"))
+        self.enterContext(mock.patch.object(platform, "freedesktop_os_release",
+                                            lambda: {"VERSION_CODENAME": "testing"}))
+        self.program("qemu-system-aarch64", QEMU.format("7.2.22"))
+        self.archive("10.0.2", suite="testing-backports")
+
+    def program(self, name: str, text: str) -> None:
+        path = self.bin / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def archive(self, version: str, suite: str) -> None:
+        self.program("newer", QEMU.format(version))
+        self.program("dpkg", DPKG.format(qemu=self.bin / "newer"))
+        self.program("apt-get", APT.format(suite=suite))
+
+    def test_installed(self) -> None:
+        self.program("qemu-system-aarch64", QEMU.format("11.1.0"))
+        self.assertEqual(build.qemu10(), self.bin / "qemu-system-aarch64")
+        self.assertFalse(self.build.exists())
+
+    def test_backports(self) -> None:
+        found = build.qemu10()
+        self.assertTrue(found.is_relative_to(self.build))
+        self.assertEqual(
+            (self.build / "qemu10/sources.list").read_text(),
+            f"deb [signed-by={build.KEYRING}] http://archive.example/debian/ "
+            "testing-backports main\n")
+        self.archive("10.0.2", suite="")        # the second time asks for nothing
+        self.assertEqual(build.qemu10(), found)
+
+    def test_unavailable(self) -> None:
+        for version, suite, said in (("10.0.2", "", "E: no such suite"),
+                                     ("9.2.0", "testing-backports", "does not run here, or is"),
+                                     ("", "testing-backports", "does not run here, or is")):
+            self.archive(version, suite)
+            with self.subTest(said), self.assertRaisesRegex(build.Unavailable, said):
+                build.qemu10()
+
+    def test_skip(self) -> None:
+        """Every suite of the machine, for the reason, and nothing is booted."""
+        self.archive("10.0.2", suite="")
+        item = data.all_machines()["arm64-dic"]
+        tests = [Test("kvm/a", [item.name]), Test("kvm/b", [item.name]), Test("kvm/c", ["other"])]
+        with mock.patch.object(machine, "BUILD", self.build):
+            _, results = matrix.run_one(item, tests, Path("/nonexistent"),
+                                        matrix.Progress([item.name]), self.top / "out")
+        self.assertEqual([(result.suite, result.test, result.status) for result in results],
+                         [(suite, PROGRAM, SKIP) for suite in (BOOT, "kvm/a", "kvm/b")])
+        self.assertTrue(all("E: no such suite" in result.reason for result in results))
+
+
+if __name__ == "__main__":
+    unittest.main()
