@@ -67,6 +67,11 @@ shell: setup	## A shell in the machine MACHINE= (QEMU machines)
 report:		## Make table, report.html and junit.xml again from out/matrix.json
 	@$(PYTHON) $(TOOLS)/matrix.py report
 
+.PHONY: tool
+tool:		## Build kvm-memtype, which prints a running VM's memory types
+	@mkdir -p $(build_path)
+	@$(MAKE) -s -C tools/kvm/memtype OUTPUT=$(build_path)/
+
 .PHONY: tree
 tree: setup	## Write a patched kernel tree to DEST=, for a configuration of your own
 	@$(PYTHON) $(TOOLS)/tree.py export '$(DEST)'

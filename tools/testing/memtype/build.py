@@ -2,7 +2,7 @@
 """Kernels, selftests and boot images, all built out of tree under BUILD and incrementally.
 
     <KERNEL>[-debug]/<arch>     kernel objects
-    selftests/<arch>            selftest programs, init and the uapi headers they are built with
+    selftests/<arch>            selftest programs, PROGRAMS and the uapi headers of the former
     run/<machine>               initramfs, ISO and console of the last run
 """
 
@@ -22,6 +22,8 @@ from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, TREES, Error, fail, ou
 
 # Where the machine's test list and programs are in the initramfs (init.c).
 INSIDE = "/memtype"
+# What each machine has beside selftests.
+PROGRAMS = ["tools/testing/memtype/init.c", "tools/kvm/memtype/kvm-memtype.c"]
 # Seconds between two signs of life of a long build.
 PROGRESS = 15
 # What the Debian archive is signed with, on every Debian.
@@ -150,7 +152,7 @@ def selftest_programs(arch: str, out: Path, wanted: list[Path], what: str, *word
 
 
 def selftests(arch: str, also: list[Path] | None = None) -> Path:
-    """Builds init, the selftest programs of tests.toml and `also`; returns where they are.
+    """Builds PROGRAMS, the selftest programs of tests.toml and `also`; returns where they are.
 
     They come from the patched tree for every kernel, so that KERNEL=base runs the same probes.
     """
@@ -162,16 +164,17 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
     for directory in sorted({path.parts[0] for path in wanted}):
         selftest_programs(arch, out, [path for path in wanted if path.parts[0] == directory],
                           f"{arch} {directory} selftests")
-    init = out / "init"
-    source = tree / "tools/testing/memtype/init.c"
-    if not init.exists() or init.stat().st_mtime < source.stat().st_mtime:
-        output([f"{ARCHES[arch][0]}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
-                "-o", init, source])
+    for name in PROGRAMS:
+        source = tree / name
+        program = out / source.stem
+        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+            output([f"{ARCHES[arch][0]}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
+                    "-o", program, source])
     return out
 
 
 def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = None) -> None:
-    """Packs init, the test list and the programs with the kernel's own gen_init_cpio."""
+    """Packs PROGRAMS, the test list and its programs with the kernel's own gen_init_cpio."""
     built = BUILD / "selftests" / arch
     target.parent.mkdir(parents=True, exist_ok=True)
     programs = [test for test in tests if test.suite != KUNIT]
@@ -180,7 +183,8 @@ def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = N
                                for test in programs))
     entries = [f"dir {path} 0755 0 0" for path in ("/dev", "/bin", INSIDE)]
     entries += ["nod /dev/console 0600 0 0 c 5 1", f"file /init {built}/init 0755 0 0",
-                f"file {INSIDE}/tests {listing} 0644 0 0"]
+                f"file {INSIDE}/tests {listing} 0644 0 0",
+                f"file {INSIDE}/kvm-memtype {built}/kvm-memtype 0755 0 0"]
     if shell:
         entries.append(f"file /bin/busybox {shell} 0755 0 0")
     directories: set[str] = set()

@@ -176,10 +176,12 @@ def program_warnings(arch: str) -> list[str]:
             problems += [line for line in log.read_text().splitlines()
                          if path.name in line and re.search(r"(warning|error): ", line)
                          and not HARNESS.search(line)]
-    init = TREES["patched"] / "tools/testing/memtype/init.c"
-    done = subprocess.run([compiler, *W1, "-c", "-o", out / "init.o", init], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    return problems + done.stdout.splitlines()
+    for name in build.PROGRAMS:
+        done = subprocess.run([compiler, *W1, "-c", "-o", out / "program.o",
+                               TREES["patched"] / name], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
+        problems += done.stdout.splitlines()
+    return problems
 
 
 def kernel_doc() -> list[str]:

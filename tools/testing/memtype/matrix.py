@@ -218,7 +218,7 @@ def clean() -> None:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
                                            "mutate.json")),
-                 *OUT.glob("memtype-*.mbox")]:
+                 BUILD / "kvm-memtype", *OUT.glob("memtype-*.mbox")]:
         path.unlink(missing_ok=True)
     for directory in (BUILD, OUT):
         if directory.exists() and not any(directory.iterdir()):

@@ -34,8 +34,8 @@ class Entry(unittest.TestCase):
 
     def test_help_names_every_target(self) -> None:
         done = self.make("help")
-        for target in ("matrix", "test", "check", "list", "shell", "report", "tree", "series",
-                       "mutate", "refresh", "setup", "clean"):
+        for target in ("matrix", "test", "check", "list", "shell", "report", "tool", "tree",
+                       "series", "mutate", "refresh", "setup", "clean"):
             self.assertRegex(done.stdout, rf"\n  {target} +[A-Z]")
 
     def test_build_path_that_kbuild_refuses(self) -> None:
