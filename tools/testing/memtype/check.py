@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import barrier
 import build
 import data
 import matrix
@@ -218,10 +219,45 @@ def python() -> list[str]:
                 + run(["/usr/bin/flake8", "--max-line-length=100", *files], cwd=HERE))
 
 
-def documents() -> list[str]:
-    """reStructuredText that parses, and a README that names nothing which is not there."""
+def our_warnings(log: str, linux: Path) -> list[str]:
+    """What Sphinx says of files of ours, and of our lines in the kernel's."""
+    overlay = set(tree.overlay_files())
+    lines = our_lines()
     problems = []
-    for path in [name for name in tree.overlay_files() if name.endswith(".rst")]:
+    for line in log.splitlines():
+        match = re.match(r"(\S+?):(?:(\d+):)? (?:WARNING|ERROR|SEVERE|CRITICAL|warning|error): ",
+                         line)
+        if match:
+            name = os.path.relpath(linux / match[1], linux)
+            if name in overlay or (name, int(match[2] or 0)) in lines:
+                problems.append(line)
+    return problems
+
+
+def sphinx() -> list[str]:
+    """The kernel's own documents build, of the directories in which some are ours."""
+    linux, out = TREES["patched"].resolve(), BUILD / "check/documents"
+    ours = [Path(name).relative_to("Documentation") for name in tree.overlay_files()
+            if name.startswith("Documentation/") and name.endswith(".rst")]
+    # Only what has an index can be built alone.
+    directories = {next(str(parent) for parent in path.parents
+                        if (linux / "Documentation" / parent / "index.rst").exists())
+                   for path in ours}
+    shutil.rmtree(out, ignore_errors=True)      # Sphinx does not repeat its warnings
+    log = out / "check.log"
+    build.make("documents", "x86_64", log, "-C", linux, f"O={out}",
+               f"SPHINXDIRS={' '.join(sorted(directories))}", "htmldocs")
+    html = out / "Documentation/output"
+    return our_warnings(log.read_text(), linux) + [
+        f"Documentation/{path} was not built" for path in ours
+        if not (html / path.with_suffix(".html")).exists()]
+
+
+def documents() -> list[str]:
+    """Other reStructuredText that parses, and a README that names only what is there."""
+    problems = []
+    for path in [name for name in tree.overlay_files()
+                 if name.endswith(".rst") and not name.startswith("Documentation/")]:
         problems += run(["rst2html", "--halt=warning", REPO / path, os.devnull])
     readme = (REPO / "README.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):.*## ", (REPO / "Makefile").read_text(), re.M))
@@ -246,7 +282,10 @@ CHECKS: dict[str, Callable[..., list[str]]] = {
     "arm64 option off: no trace of the hooks": option_off,
     "x86_64 programs: sparse, W=1": program_warnings,
     "arm64 programs: W=1": program_warnings,
+    "x86_64 exit barrier": barrier.exit_barrier,
+    "arm64 exit barrier": barrier.exit_barrier,
     "kernel-doc": kernel_doc,
+    "Sphinx": sphinx,
     "Red-without trailers": trailers,
     "Python: mypy --strict, flake8": python,
     "shell: shellcheck": shell,

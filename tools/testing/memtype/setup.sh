@@ -46,6 +46,7 @@ mypy			mypy
 flake8			flake8
 shellcheck		shellcheck
 python3-docutils	rst2html
+python3-sphinx		sphinx-build
 python3-git		-
 python3-ply		-
 " ;;

@@ -110,5 +110,45 @@ class OurLines(unittest.TestCase):
                                                  ("mm/b.c", 1)})
 
 
+# Sphinx 5.3 on 6.12's Documentation/virt/kvm, with three mistakes of ours in it.
+SPHINX = """\
+WARNING: dot(1) not found, for better output quality install graphviz from https://www.graphviz.org
+LINUX/include/uapi/linux/kvm_memtype.h:1: warning: 'kvm_nothing' not found
+LINUX/Documentation/virt/kvm/api.rst:8155: ERROR: Malformed table.
+LINUX/Documentation/virt/kvm/memtype.rst:224: ERROR: Unknown directive type "nonsense".
+LINUX/Documentation/virt/kvm/memtype.rst: WARNING: document isn't included in any toctree
+"""
+
+
+class Sphinx(unittest.TestCase):
+    OVERLAY = ["Documentation/virt/kvm/memtype.rst", "include/uapi/linux/kvm_memtype.h"]
+
+    def warnings(self, lines: set[tuple[str, int]]) -> list[str]:
+        with tempfile.TemporaryDirectory() as linux, \
+                mock.patch.object(tree, "overlay_files", lambda: self.OVERLAY), \
+                mock.patch.object(check, "our_lines", lambda: lines):
+            found = check.our_warnings(SPHINX.replace("LINUX", linux), Path(linux))
+            return [line.removeprefix(f"{linux}/").split(": ")[0] for line in found]
+
+    def test_whose(self) -> None:
+        """All of a file of ours, of a hooked one only our lines."""
+        ours = ["include/uapi/linux/kvm_memtype.h:1", "Documentation/virt/kvm/memtype.rst:224",
+                "Documentation/virt/kvm/memtype.rst"]
+        api = "Documentation/virt/kvm/api.rst"
+        self.assertEqual(self.warnings({(api, 8154)}), ours)
+        self.assertEqual(self.warnings({(api, 8155)}), [ours[0], f"{api}:8155", *ours[1:]])
+
+    def test_not_built(self) -> None:
+        def make(_what: str, _arch: str, log: Path, *_words: Any) -> None:
+            log.parent.mkdir(parents=True)
+            log.write_text("")
+
+        with tempfile.TemporaryDirectory() as scratch, \
+                mock.patch.object(check, "BUILD", Path(scratch)), \
+                mock.patch.object(tree, "overlay_files", lambda: self.OVERLAY), \
+                mock.patch.object(check, "our_lines", set), mock.patch.object(build, "make", make):
+            self.assertEqual(check.sphinx(), [f"{self.OVERLAY[0]} was not built"])
+
+
 if __name__ == "__main__":
     unittest.main()
