@@ -32,8 +32,8 @@ from console import CRASH, FAIL, NONE, PASS, PROGRAM, SKIP, STATUSES, TIMEOUT, R
 from settings import ARCHES, BUILD, CONFIG, HOOK, KERNEL, OUT, TREES, Error, fail, say
 from tree import git
 
-# The trailer of a patch without which configuration or build fails.
-STRUCTURE = "build"
+# The trailers of patches without which configuration or build fails, or that of the documents.
+STRUCTURE, DOCUMENTS = "build", "documents"
 ABSENT = "absent"
 RED, GREEN, STRUCTURAL = "red", "green", "structural"
 DOES_NOT_REVERSE, NOT_PROVEN = "does not reverse", "not proven"
@@ -41,7 +41,7 @@ DOES_NOT_REVERSE, NOT_PROVEN = "does not reverse", "not proven"
 
 @dataclass
 class Hook:
-    """A patch of the series with its trailer; machine, suite and test are empty for STRUCTURE."""
+    """A patch of the series with its trailer; only that of a test names machine, suite and test."""
     patch: Path
     red_without: str
     machine: str = ""
@@ -83,11 +83,11 @@ def read_hook(patch: Path, machines: dict[str, data.Machine], tests: list[Test])
     if len(trailers) != 1:
         fail(f"{patch.name} must have one trailer “Red-without:”, and has {len(trailers)}")
     where = f"{patch.name}: “Red-without: {trailers[0]}”"
-    if trailers[0] == STRUCTURE:
-        return Hook(patch, STRUCTURE)
+    if trailers[0] in (STRUCTURE, DOCUMENTS):
+        return Hook(patch, trailers[0])
     words = trailers[0].split(maxsplit=2)
     if len(words) != 3:
-        fail(f"{where} is neither “{STRUCTURE}” nor “<machine> <suite> <test>”")
+        fail(f"{where} is none of “{STRUCTURE}”, “{DOCUMENTS}” and “<machine> <suite> <test>”")
     hook = Hook(patch, trailers[0], *words)
     if hook.machine not in machines:
         fail(f"{where}: machines.toml has no {hook.machine}")
@@ -147,7 +147,8 @@ def build_all(arch: str) -> Path:
 def used(hooks: list[Hook], machines: dict[str, data.Machine]) -> list[str]:
     """The architectures to build for: STRUCTURE is of all."""
     return [arch for arch in ARCHES if any(
-        not hook.machine or machines[hook.machine].arch == arch for hook in hooks)]
+        hook.red_without == STRUCTURE or hook.machine and machines[hook.machine].arch == arch
+        for hook in hooks)]
 
 
 def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
@@ -167,6 +168,10 @@ def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
 def try_without(hook: Hook, machines: dict[str, data.Machine], tests: list[Test],
                 progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook, from the tree as it is now, without the patch."""
+    if hook.red_without == DOCUMENTS:
+        import check    # which imports this module
+        problems = check.documents()
+        return (RED, problems[0]) if problems else (GREEN, "the documents build without it")
     arches = used([hook], machines)
     try:
         images = {arch: build_all(arch) for arch in arches}
