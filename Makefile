@@ -23,7 +23,7 @@ endif
 .PHONY: help
 help:		## Print this list
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12 | sed 's/^/  /'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 15 | sed 's/^/  /'
 	@echo 'Variables:'
 	@sed -n 's/^#: /  /p' Makefile
 #: BUILD=DIR     where everything is built (build)
@@ -54,6 +54,22 @@ unit: setup	## The runner's own unit tests
 .PHONY: mutate
 mutate: setup	## Prove that the tests can fail: take each patch away, see its test go red
 	@$(PYTHON) $(TOOLS)/mutate.py mutate
+
+.PHONY: bench
+bench: setup	## Count what a guest fault and a query cost, base against patched
+	@KERNEL=base $(PYTHON) $(TOOLS)/bench.py measure
+	@KERNEL=patched $(PYTHON) $(TOOLS)/bench.py measure
+	@$(PYTHON) $(TOOLS)/bench.py report
+
+.PHONY: compat
+compat: setup	## Run upstream's KVM selftests with and without our patches, print what differs
+	@KERNEL=base $(PYTHON) $(TOOLS)/compat.py measure
+	@KERNEL=patched $(PYTHON) $(TOOLS)/compat.py measure
+	@$(PYTHON) $(TOOLS)/compat.py report
+
+.PHONY: selftests-tar
+selftests-tar: setup	## Pack our selftests for real hardware, for each architecture
+	@$(PYTHON) $(TOOLS)/tarball.py write
 
 .PHONY: list
 list:		## List machines and tests

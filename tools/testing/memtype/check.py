@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import barrier
+import bench
 import build
 import data
 import matrix
@@ -170,7 +171,7 @@ def program_warnings(arch: str) -> list[str]:
     # sparse's own wrapper runs both; its model of the machine is that of this one.
     compiler = f"{cross}gcc" if cross else "cgcc"
     sources = our_sources()
-    for path in data.programs(arch) + [Path("memtype/misbehave")]:
+    for path in data.programs(arch) + [Path("memtype/misbehave"), Path(bench.PROGRAM)]:
         if f"tools/testing/selftests/{path}.c" in sources:
             log = build.selftest_programs(arch, out, [path], f"{path.name} warnings",
                                           f"CC={compiler}", CFLAGS=" ".join(W1))
@@ -208,7 +209,7 @@ def trailers() -> list[str]:
 
 
 def shell() -> list[str]:
-    return run(["shellcheck", "-x", HERE / "setup.sh", REPO / ".ci/run"])
+    return run(["shellcheck", "-x", HERE / "setup.sh", HERE / "run.sh", REPO / ".ci/run"])
 
 
 def python() -> list[str]:

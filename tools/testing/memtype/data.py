@@ -11,7 +11,7 @@ from typing import Any
 
 import settings
 from console import BOOT, KUNIT, Test
-from settings import HERE, fail
+from settings import HERE, REPO, fail
 
 
 @dataclass
@@ -122,6 +122,11 @@ def select() -> tuple[dict[str, Machine], list[Test]]:
     if not machines:
         fail(f"no test matches MACHINE={settings.MACHINE} TEST={settings.TEST} (see make list)")
     return machines, tests
+
+
+def is_ours(test: Test) -> bool:
+    """Whether its program is this repository's, not upstream's."""
+    return (REPO / "tools/testing/selftests" / f"{test.program}.c").is_file()
 
 
 def programs(arch: str) -> list[Path]:

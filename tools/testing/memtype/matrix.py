@@ -89,7 +89,7 @@ def judge(run: machine.Run) -> tuple[console.Log, list[Result]]:
 
 
 def run_one(item: data.Machine, tests: list[console.Test], image: Path,
-            progress: Progress, out: Path = OUT) -> tuple[machine.Run, list[Result]]:
+            progress: Progress, out: Path) -> tuple[machine.Run, list[Result]]:
     """Boots one machine with its tests, and keeps its console and KTAP below `out`."""
     mine = [test for test in tests if item.name in test.machines]
     run = machine.Run(item, mine, lambda suite, what: progress(item.name, suite, what))
@@ -121,13 +121,13 @@ def run_one(item: data.Machine, tests: list[console.Test], image: Path,
 
 
 def run_all(machines: dict[str, data.Machine], tests: list[console.Test],
-            images: dict[str, Path]) -> list[tuple[machine.Run, list[Result]]]:
+            images: dict[str, Path], out: Path) -> list[tuple[machine.Run, list[Result]]]:
     """Runs JOBS machines at a time; an interrupt ends them all."""
     progress = Progress(list(machines))
     with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
         # The first machine may already run while the others are handed in.
         try:
-            runs = [pool.submit(run_one, item, tests, images[item.arch], progress)
+            runs = [pool.submit(run_one, item, tests, images[item.arch], progress, out)
                     for item in machines.values()]
             # Not one long wait: Python would not see a signal that comes just before it.
             while concurrent.futures.wait(runs, timeout=0.5).not_done:
@@ -139,15 +139,17 @@ def run_all(machines: dict[str, data.Machine], tests: list[console.Test],
             raise
 
 
-def prepare(machines: dict[str, data.Machine]) -> tuple[tree.Base, dict[str, Path]]:
-    """Lays the trees and builds what the machines need; the boot images by architecture."""
+def prepare(machines: dict[str, data.Machine],
+            also: list[Path] | None = None) -> tuple[tree.Base, dict[str, Path]]:
+    """Lays the trees and builds what the machines need, and the selftest programs `also`; the
+    boot images by architecture."""
     base = tree.lay(KERNEL)
     if KERNEL != "patched":
         tree.lay("patched")     # the selftests come from there
     images = {}
     for arch in sorted({item.arch for item in machines.values()}):
         images[arch] = build.kernel(arch)
-        build.selftests(arch)
+        build.selftests(arch, also)
     return base, images
 
 
@@ -157,11 +159,12 @@ def repeat(result: Result) -> str:
     return f"make matrix MACHINE={result.machine}{suite}{settings.variables()}"
 
 
-def matrix() -> int:
-    machines, tests = data.select()
-    base, images = prepare(machines)
-    OUT.mkdir(parents=True, exist_ok=True)
-    finished = run_all(machines, tests, images)
+def run_matrix(machines: dict[str, data.Machine], tests: list[console.Test], out: Path = OUT,
+               also: list[Path] | None = None) -> dict[str, Any]:
+    """Builds, boots, and writes matrix.json to `out`, where the consoles are kept too."""
+    out.mkdir(parents=True, exist_ok=True)
+    base, images = prepare(machines, also)
+    finished = run_all(machines, tests, images, out)
     matrix_json = {
         "environment": environment(base, [run for run, _ in finished]),
         "machines": {run.machine.name: {
@@ -172,7 +175,12 @@ def matrix() -> int:
         "results": [{**dataclasses.asdict(result), "repeat": repeat(result)}
                     for _, results in finished for result in results],
     }
-    (OUT / "matrix.json").write_text(json.dumps(matrix_json, indent=1) + "\n")
+    (out / "matrix.json").write_text(json.dumps(matrix_json, indent=1) + "\n")
+    return matrix_json
+
+
+def matrix() -> int:
+    run_matrix(*data.select())
     return report.report()
 
 
@@ -214,11 +222,12 @@ def clean() -> None:
     for name in [*suffixes, "linux", "linux-base", "selftests", "check", "run", "busybox",
                  "qemu10"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
-    for name in [*data.all_machines(), "mutate"]:
+    for name in [*data.all_machines(), "mutate", "bench", "compat"]:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
-                                           "mutate.json")),
-                 BUILD / "kvm-memtype", *OUT.glob("memtype-*.mbox")]:
+                                           "mutate.json", "bench.json", "compat.json")),
+                 BUILD / "kvm-memtype", *OUT.glob("memtype-*.mbox"),
+                 *OUT.glob("memtype-selftests-*.tar.gz")]:
         path.unlink(missing_ok=True)
     for directory in (BUILD, OUT):
         if directory.exists() and not any(directory.iterdir()):

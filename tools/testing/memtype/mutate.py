@@ -222,9 +222,7 @@ def table(outcomes: list[Outcome]) -> str:
     lines = [("hook", "red without", "result", "seconds", "reason")]
     lines += [(outcome.hook, outcome.red_without, outcome.status, f"{outcome.seconds:.0f}",
                textwrap.shorten(outcome.reason, 120, placeholder=" ...")) for outcome in outcomes]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip()
-                     for line in lines)
+    return settings.columns(lines)
 
 
 def mutate() -> int:

@@ -8,6 +8,7 @@ import json
 import sys
 import xml.etree.ElementTree as xml
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from console import FAIL, MAX_LOG, PASS, PROGRAM, SKIP, STATUSES
@@ -44,8 +45,8 @@ class Cell:
     text: str
 
 
-def load() -> dict[str, Any]:
-    path = OUT / "matrix.json"
+def load(out: Path | None = None) -> dict[str, Any]:
+    path = (out or OUT) / "matrix.json"
     try:
         return dict(json.loads(path.read_text()))
     except OSError:

@@ -86,6 +86,13 @@ def output(command: Sequence[str | Path], **kwargs: object) -> str:
     return str(done.stdout)
 
 
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal, from its lines of cells."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip()
+                     for line in lines)
+
+
 def terminate(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 

@@ -35,7 +35,8 @@ class Entry(unittest.TestCase):
     def test_help_names_every_target(self) -> None:
         done = self.make("help")
         for target in ("matrix", "test", "check", "list", "shell", "report", "tool", "tree",
-                       "series", "mutate", "refresh", "setup", "clean"):
+                       "series", "mutate", "bench", "compat", "selftests-tar", "refresh", "setup",
+                       "clean"):
             self.assertRegex(done.stdout, rf"\n  {target} +[A-Z]")
 
     def test_build_path_that_kbuild_refuses(self) -> None:
@@ -92,9 +93,16 @@ class Entry(unittest.TestCase):
     def test_clean_leaves_other_files(self) -> None:
         build = self.top / "build"
         (build / "linux").mkdir(parents=True)
-        (build / "mine").write_text("")
-        self.make("clean", f"BUILD={build}", f"OUT={self.top / 'out'}")
-        self.assertEqual([path.name for path in build.iterdir()], ["mine"])
+        out = self.top / "out"
+        (out / "bench/base").mkdir(parents=True)
+        (out / "compat").mkdir()
+        for name in ("bench.json", "compat.json", "memtype-selftests-arm64.tar.gz"):
+            (out / name).write_text("")
+        for directory in (build, out):
+            (directory / "mine").write_text("")
+        self.make("clean", f"BUILD={build}", f"OUT={out}")
+        for directory in (build, out):
+            self.assertEqual([path.name for path in directory.iterdir()], ["mine"])
 
     def test_wrong_choices(self) -> None:
         for choice in ("KERNEL=vax", "CONFIG=fast", "JOBS=0", "MACHINE=vax"):

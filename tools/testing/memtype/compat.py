@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`make compat`: upstream's own selftests must give the same results with our patches as without.
+
+Both kernels run the same programs: those of tests.toml that are not this repository's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import data
+import matrix
+import report as matrix_report
+import settings
+from console import KUNIT
+from settings import KERNEL, OUT, TREES, fail, say
+
+MACHINES = ("x86-amd", "x86-intel", "arm64-nofwb")
+# Of a result that one of the kernels does not have.
+ABSENT = "-"
+FIELDS = ("machine", "suite", "test", "base", "patched")
+
+
+def measure() -> None:
+    """Runs upstream's suites on the kernel of KERNEL=; only the comparison judges them."""
+    machines, tests = data.select()
+    tests = [test for test in tests if test.suite != KUNIT and not data.is_ours(test)]
+    machines = {name: item for name, item in machines.items()
+                if name in MACHINES and any(name in test.machines for test in tests)}
+    if not machines:
+        fail(f"make compat runs upstream's suites on {', '.join(MACHINES)}")
+    matrix.run_matrix(machines, tests, OUT / "compat" / KERNEL)
+
+
+def statuses(matrix_json: dict[str, Any]) -> dict[tuple[str, str, str], str]:
+    """(machine, suite, test) → status; a test that is there twice has both."""
+    found: dict[tuple[str, str, str], str] = {}
+    for result in matrix_json["results"]:
+        key = (result["machine"], result["suite"], result["test"])
+        found[key] = f"{found[key]}, {result['status']}" if key in found else result["status"]
+    return found
+
+
+def differences(base: dict[str, Any], patched: dict[str, Any]) -> list[dict[str, str]]:
+    """The results that are not the same on both kernels, as objects of compat.json."""
+    before, after = statuses(base), statuses(patched)
+    return [dict(zip(FIELDS, (*key, before.get(key, ABSENT), after.get(key, ABSENT))))
+            for key in {**before, **after} if before.get(key) != after.get(key)]
+
+
+def report() -> int:
+    """Prints what differs; 0 if nothing does."""
+    runs = {kernel: matrix_report.load(OUT / "compat" / kernel) for kernel in TREES}
+    found = differences(runs["base"], runs["patched"])
+    (OUT / "compat.json").write_text(json.dumps({
+        "environment": {kernel: {**run["environment"],
+                                 "command": f"make compat{settings.variables()}"}
+                        for kernel, run in runs.items()},
+        "results": found,
+    }, indent=1) + "\n")
+    total = len({**statuses(runs["base"]), **statuses(runs["patched"])})
+    if found:
+        say("\n" + settings.columns([FIELDS, *([one[name] for name in FIELDS] for one in found)]))
+    passed = [matrix_report.counts(run["results"])[0] for run in runs.values()]
+    say(f"\ncompat: {len(found)} of {total} results differ between the base and the patched "
+        f"kernel\nlogs: {OUT / 'compat'}")
+    return 1 if found or not all(passed) else 0
+
+
+if __name__ == "__main__":
+    settings.main({"measure": measure, "report": report})

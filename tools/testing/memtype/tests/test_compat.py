@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""make compat, on two matrix.json that differ in one thing or another."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import compat
+import data
+import matrix
+from console import KUNIT, Test
+
+
+def matrix_json(*results: tuple[str, str]) -> dict[str, Any]:
+    """Of tests with their statuses, all of one suite."""
+    return {"environment": {}, "results": [
+        {"machine": "m", "suite": "s", "test": test, "status": status}
+        for test, status in results]}
+
+
+class Compare(unittest.TestCase):
+    def differences(self, base: dict[str, Any], patched: dict[str, Any]) -> list[tuple[str, ...]]:
+        return [tuple(one[name] for name in compat.FIELDS)
+                for one in compat.differences(base, patched)]
+
+    def test_same(self) -> None:
+        same = matrix_json(("a", "pass"), ("b", "fail"), ("c", "skip"))
+        self.assertEqual(self.differences(same, same), [])
+
+    def test_other_status(self) -> None:
+        for one, other in (("pass", "fail"), ("fail", "pass"), ("pass", "skip"),
+                           ("fail", "timeout")):
+            self.assertEqual(
+                self.differences(matrix_json(("a", one)), matrix_json(("a", other))),
+                [("m", "s", "a", one, other)])
+
+    def test_missing(self) -> None:
+        both = matrix_json(("a", "pass"), ("kernel log", "fail"))
+        one = matrix_json(("a", "pass"))
+        self.assertEqual(self.differences(one, both), [("m", "s", "kernel log", "-", "fail")])
+        self.assertEqual(self.differences(both, one), [("m", "s", "kernel log", "fail", "-")])
+
+    def test_one_of_two_with_the_same_name(self) -> None:
+        self.assertEqual(self.differences(matrix_json(("a", "pass"), ("a", "pass")),
+                                          matrix_json(("a", "pass"), ("a", "fail"))),
+                         [("m", "s", "a", "pass, pass", "pass, fail")])
+
+    def test_exit_status(self) -> None:
+        for base, patched, expected in (("pass", "pass", 0), ("pass", "fail", 1),
+                                        ("none", "none", 1)):
+            with self.subTest(base + patched), tempfile.TemporaryDirectory() as scratch, \
+                    mock.patch.object(compat, "OUT", Path(scratch)), \
+                    contextlib.redirect_stdout(io.StringIO()) as said:
+                for kernel, status in (("base", base), ("patched", patched)):
+                    out = Path(scratch) / "compat" / kernel
+                    out.mkdir(parents=True)
+                    (out / "matrix.json").write_text(json.dumps(matrix_json(("a", status))))
+                self.assertEqual(compat.report(), expected)
+                results = json.loads((Path(scratch) / "compat.json").read_text())["results"]
+                self.assertEqual(len(results), base != patched)
+            if results:
+                self.assertIn("m        s      a     pass  fail", said.getvalue())
+
+
+class Selection(unittest.TestCase):
+    def test_suites(self) -> None:
+        tests = {test.suite: test for test in data.all_tests(data.all_machines())}
+        self.assertFalse(data.is_ours(tests["kvm/set_memory_region_test"]))
+        self.assertTrue(data.is_ours(tests["kvm/memtype_test"]))
+        self.assertTrue(data.is_ours(Test("another-name", [], program="memtype/misbehave")))
+
+    def test_what_runs(self) -> None:
+        with mock.patch.object(matrix, "run_matrix") as run:
+            compat.measure()
+        machines, tests, out = run.call_args.args
+        self.assertEqual(set(machines), set(compat.MACHINES))
+        suites = {test.suite for test in tests}
+        self.assertIn("kvm/set_memory_region_test", suites)
+        self.assertFalse(suites & {KUNIT, "kvm/memtype_test", "kvm/memtype_host_test"})
+        self.assertEqual(out.parts[-2], "compat")
+
+
+if __name__ == "__main__":
+    unittest.main()
