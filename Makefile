@@ -44,7 +44,7 @@ test: setup	## Everything that must pass: unit tests, checks, the matrix
 	@$(PYTHON) $(TOOLS)/check.py test
 
 .PHONY: check
-check: setup	## Style and static checks: checkpatch, sparse, W=1, kernel-doc, mypy, flake8, documents
+check: setup	## Style and static checks: checkpatch, sparse, W=1, kernel-doc, exit barrier, documents ...
 	@$(PYTHON) $(TOOLS)/check.py check
 
 .PHONY: unit

@@ -3,7 +3,7 @@
  * Guest memory types: which type KVM grants a guest for a page.
  *
  *	host VMA, pfn --mm/memtype.c--> host type --.
- *	                                             >--virt/kvm/memtype.c--> intent
+ *	flags of the memslot ------------------------+--virt/kvm/memtype.c--> intent
  *	policy of the VM ---------------------------'                            |
  *	                                                                         v
  *	                      arch/.../kvm/memtype.c: intent --> second-stage encoding
@@ -17,35 +17,62 @@
 
 #include <linux/errno.h>
 #include <linux/memtype.h>
+#include <linux/srcu.h>
 #include <linux/types.h>
 #include <uapi/linux/kvm_memtype.h>
 
 struct kvm;
 struct kvm_enable_cap;
+struct kvm_memory_slot;
+struct kvm_vcpu;
 
 /**
  * struct kvm_memtype_vm - a VM's choice; a member of struct kvm
- * @policy: KVM_MEMTYPE_POLICY_*. Written under kvm->lock and before the first
- *	vCPU only, so that it is constant for faults; read without a lock.
+ * @policy: KVM_MEMTYPE_POLICY_*
+ * @ram_source: KVM_MEMTYPE_SOURCE_* of memory that the host caches, if nothing that
+ *	can change later has a say in it but KVM_MEM_FORCE_WB, else
+ *	KVM_MEMTYPE_SOURCE_NONE
+ *
+ * Written under kvm->lock and before the first vCPU only, so that they are constant
+ * for faults; read without a lock.
  */
 struct kvm_memtype_vm {
 #ifdef CONFIG_KVM_MEMTYPE
 	u8 policy;
+	u8 ram_source;
 #endif
 };
 
 /**
+ * struct kvm_memtype_host - what a page is to the host
+ * @kind: the type with which the host maps it; with @mmio, MEMTYPE_WB only where
+ *	the architecture can map what is not memory cacheable
+ * @mmio: it is not memory
+ * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
+ * @untagged: memory of the VM needs VM_MTE_ALLOWED, and its VMA does not have it
+ */
+struct kvm_memtype_host {
+	enum memtype_kind kind;
+	bool mmio;
+	bool any_uncached;
+	bool untagged;
+};
+
+/**
  * struct kvm_memtype_intent - what KVM grants for a page
- * @kind: MEMTYPE_WB, MEMTYPE_WC or MEMTYPE_UC
+ * @kind: MEMTYPE_WB, MEMTYPE_WC or MEMTYPE_UC, on x86 also MEMTYPE_WT or
+ *	MEMTYPE_WP; MEMTYPE_NONE if @refusal is set
  * @any_uncached: @kind is UC, and the guest may also choose WC
  * @forced: @kind is WB, and the guest's choice is ignored
  * @source: KVM_MEMTYPE_SOURCE_*
+ * @refusal: KVM_MEMTYPE_REFUSAL_*
  */
 struct kvm_memtype_intent {
 	enum memtype_kind kind;
 	bool any_uncached;
 	bool forced;
 	u8 source;
+	u8 refusal;
 };
 
 /**
@@ -63,10 +90,19 @@ enum kvm_memtype_control {
 
 #ifdef CONFIG_KVM_MEMTYPE
 void kvm_memtype_init_vm(struct kvm *kvm);
+void kvm_memtype_create_debugfs(struct kvm *kvm);
 int kvm_memtype_check_cap(struct kvm *kvm);
 int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
 long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
-struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, struct memtype_host host);
+u32 kvm_memtype_slot_flags(void);
+bool kvm_memtype_dma_changed(struct kvm *kvm);
+struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, const struct kvm_memory_slot *slot,
+					     struct kvm_memtype_host host);
+struct kvm_memtype_intent kvm_memtype_fault(struct kvm_vcpu *vcpu,
+					    const struct kvm_memory_slot *slot, u64 gfn,
+					    struct kvm_memtype_host host);
+bool kvm_memtype_fault_ram(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, u64 gfn);
+int kvm_memtype_refuse(struct kvm_vcpu *vcpu, u64 gfn, u8 refusal);
 
 /*
  * What follows is each architecture's. All of it may be called in any context
@@ -75,10 +111,11 @@ struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, struct mem
 
 /**
  * kvm_arch_memtype_control - what the CPU does with a guest's choice for RAM
+ * @kvm: the VM; NULL for a new one
  *
- * Return: Constant once KVM is initialised.
+ * Return: Constant once the VM has a vCPU.
  */
-enum kvm_memtype_control kvm_arch_memtype_control(void);
+enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm);
 
 /**
  * kvm_arch_memtype_legacy_forces - whether KVM ignored a guest's choice before
@@ -90,12 +127,65 @@ enum kvm_memtype_control kvm_arch_memtype_control(void);
 bool kvm_arch_memtype_legacy_forces(struct kvm *kvm);
 
 /**
- * kvm_arch_memtype_is_mmio - whether a page may not be mapped write-back
- * @pfn: host frame number, in pages
+ * kvm_arch_memtype_can_force - whether KVM can ignore a guest's choice
  *
- * Return: What the fault handler decides by, too.
+ * Return: Whether a memslot may ask for that (KVM_MEM_FORCE_WB).
  */
-bool kvm_arch_memtype_is_mmio(unsigned long pfn);
+bool kvm_arch_memtype_can_force(void);
+
+/**
+ * kvm_arch_memtype_can_cache_mmio - whether what is not memory can be mapped WB
+ * @kvm: the VM; NULL for a new one
+ *
+ * Return: Whether it can, if the host maps it so.
+ */
+bool kvm_arch_memtype_can_cache_mmio(struct kvm *kvm);
+
+/**
+ * kvm_arch_memtype_needs_tags - whether write-back memory needs VM_MTE_ALLOWED
+ * @kvm: the VM; NULL for a new one
+ *
+ * Return: Whether it does.
+ */
+bool kvm_arch_memtype_needs_tags(struct kvm *kvm);
+
+/**
+ * kvm_arch_memtype_has_stage1 - whether a VM can have KVM_MEMTYPE_POLICY_STAGE1
+ * @kvm: the VM; NULL for a new one
+ *
+ * Return: Whether it can.
+ */
+bool kvm_arch_memtype_has_stage1(struct kvm *kvm);
+
+/**
+ * kvm_arch_memtype_set_stage1 - turn KVM_MEMTYPE_POLICY_STAGE1 on or off
+ * @kvm: the VM, which has neither a vCPU nor anything mapped
+ * @on: on, which kvm_arch_memtype_has_stage1() allows, or off
+ *
+ * Context: Under kvm->lock.
+ */
+void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on);
+
+/**
+ * kvm_arch_memtype_host - what a page is to the host
+ * @map: how it is mapped; it is present
+ *
+ * Return: What the fault handler decides by, too, but for what follows from the
+ * flags of the VMA alone.
+ */
+struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map);
+
+/**
+ * kvm_arch_memtype_mapped - how much of a guest's memory is mapped
+ * @kvm: the VM
+ * @as_id: address space
+ * @start: guest frame number, in pages
+ * @end: guest frame number behind the last, in pages
+ *
+ * Context: Takes kvm->mmu_lock.
+ * Return: Number of pages, or -EOPNOTSUPP if nobody knows.
+ */
+s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end);
 
 /**
  * kvm_arch_memtype_noexec - whether instruction fetches abort
@@ -107,17 +197,33 @@ bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent);
 
 /**
  * kvm_arch_memtype_effective - the type that the CPU uses
+ * @kvm: the VM; NULL for a new one
  * @intent: what the page is mapped with
  * @guest: what the guest chooses
  *
  * Return: The cell of the architecture's combining table, or MEMTYPE_NONE if a
  * guest cannot choose @guest.
  */
-enum memtype_kind kvm_arch_memtype_effective(const struct kvm_memtype_intent *intent,
+enum memtype_kind kvm_arch_memtype_effective(struct kvm *kvm,
+					     const struct kvm_memtype_intent *intent,
 					     enum memtype_kind guest);
 #else
 static inline void kvm_memtype_init_vm(struct kvm *kvm)
 {
+}
+
+static inline void kvm_memtype_create_debugfs(struct kvm *kvm)
+{
+}
+
+static inline u32 kvm_memtype_slot_flags(void)
+{
+	return 0;
+}
+
+static inline int kvm_memtype_refuse(struct kvm_vcpu *vcpu, u64 gfn, u8 refusal)
+{
+	return -EFAULT;
 }
 
 static inline int kvm_memtype_check_cap(struct kvm *kvm)
@@ -135,5 +241,30 @@ static inline long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, voi
 	return -ENOTTY;
 }
 #endif /* CONFIG_KVM_MEMTYPE */
+
+/**
+ * kvm_memtype_exit_barrier - wait for the guest's write-combining stores
+ *
+ * A guest's WC stores may still be in a buffer of the CPU after a VM exit, which
+ * does not drain it (Intel SDM vol. 3 section 13.3.1 lists what does). KVM handles
+ * the exit, and lets userspace handle it, with the guest's memory in hand, so a
+ * full barrier has to stand between VM exit and that. x86's run loop takes
+ * kvm->srcu there, and __srcu_read_lock() ends with smp_mb(); this names the
+ * dependency, and costs nothing. "make check" disassembles an SMP kernel to see
+ * that the barrier is there. In a kernel for one CPU it is one of the compiler
+ * only; flavours of SRCU that have none are not for kvm->srcu.
+ *
+ * arm64 does not call it: its memory model has one order for Cacheable and
+ * Non-cacheable accesses, and where the host accesses the same memory with
+ * another type, that takes cache maintenance rather than a fence (Arm ARM DDI
+ * 0487, section B2 "Mismatched memory attributes").
+ *
+ * Context: After VM exit and kvm_vcpu_srcu_read_lock(), before guest memory is
+ * read.
+ */
+static inline void kvm_memtype_exit_barrier(void)
+{
+	smp_mb__after_srcu_read_lock();
+}
 
 #endif /* _LINUX_KVM_MEMTYPE_H */

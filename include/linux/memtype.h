@@ -8,7 +8,11 @@
 #ifndef _LINUX_MEMTYPE_H
 #define _LINUX_MEMTYPE_H
 
+#include <linux/pgtable.h>
 #include <linux/types.h>
+
+struct mm_struct;
+struct vm_area_struct;
 
 /**
  * enum memtype_kind - how a CPU may access a page
@@ -43,48 +47,38 @@ enum memtype_kind {
 };
 
 /**
- * struct memtype_host - the host's type of a page
- * @kind: MEMTYPE_WB or MEMTYPE_UC
- * @any_uncached: @kind is uncached and its owner says that WC is as good
- *	(VM_ALLOW_ANY_UNCACHED)
- */
-struct memtype_host {
-	enum memtype_kind kind;
-	bool any_uncached;
-};
-
-/**
- * memtype_of_page - the host's type of a page
- * @mmio: the page is not memory
- * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
- *
- * Context: Any.
- * Return: WB for memory, else UC; only what is uncached can be any-uncached.
- */
-static inline struct memtype_host memtype_of_page(bool mmio, bool any_uncached)
-{
-	return (struct memtype_host) {
-		.kind = mmio ? MEMTYPE_UC : MEMTYPE_WB,
-		.any_uncached = mmio && any_uncached,
-	};
-}
-
-/**
  * struct memtype_mapping - what a process has mapped at an address
+ * @flags: the flags of the VMA (VM_*)
  * @pfnmap: a mapping of page frames (VM_IO, VM_PFNMAP), not of the kernel's pages
  * @present: a page is there now
- * @certain: it is, or what a fault puts there is RAM of the kernel's
- * @any_uncached: the VMA has VM_ALLOW_ANY_UNCACHED
+ * @certain: it is, or what a fault puts there is memory like any other
+ * @kind: the type with which the host maps the page, if @present
  * @pfn: page frame number, if @present
+ * @end: virtual address, in bytes, up to which all of this but @pfn is the same
  */
 struct memtype_mapping {
+	vm_flags_t flags;
 	bool pfnmap;
 	bool present;
 	bool certain;
-	bool any_uncached;
+	enum memtype_kind kind;
 	unsigned long pfn;
+	unsigned long end;
 };
 
-int memtype_find_mapping(unsigned long addr, struct memtype_mapping *map);
+void memtype_look_up(struct vm_area_struct *vma, unsigned long addr, struct memtype_mapping *map);
+int memtype_find_mapping(struct mm_struct *mm, unsigned long addr, struct memtype_mapping *map);
+
+/**
+ * arch_memtype_kind - the type of a mapping of the host
+ * @pfn: page frame number
+ * @prot: of the leaf entry that maps it
+ *
+ * Each architecture's.
+ *
+ * Context: Any.
+ * Return: The type; MEMTYPE_NONE if the architecture cannot tell.
+ */
+enum memtype_kind arch_memtype_kind(unsigned long pfn, pgprot_t prot);
 
 #endif /* _LINUX_MEMTYPE_H */

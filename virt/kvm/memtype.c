@@ -4,16 +4,21 @@
  *
  * kvm_memtype_decide() is the only place that decides which type a guest is
  * granted. It depends on the host's type of the page, on what the CPU does with
- * a guest's choice, on the VM's policy and on whether the VM has non-coherent
- * DMA. Faults (kvm_memtype_fault()) and KVM_GET_MEMTYPE both ask it, so that an
- * answer is what a fault would do. It takes no lock and remembers nothing.
+ * a guest's choice, on the memslot's flags, on the VM's policy and on whether the
+ * VM has non-coherent DMA. Faults (kvm_memtype_fault()), KVM_GET_MEMTYPE and
+ * debugfs all ask it, so that an answer is what a fault would do. It takes no
+ * lock and remembers nothing.
  *
  * An architecture turns the intent into second-stage attributes, and knows how
  * the CPU combines those with the guest's own choice.
  */
+#include <linux/debugfs.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_memtype.h>
+#include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sched/mm.h>
+#include <linux/seq_file.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -31,6 +36,8 @@ static_assert(MEMTYPE_GRE == KVM_MEMTYPE_GRE);
 static_assert(MEMTYPE_NGRE == KVM_MEMTYPE_NGRE);
 static_assert(MEMTYPE_NGNRNE == KVM_MEMTYPE_NGNRNE);
 static_assert(ARRAY_SIZE(((struct kvm_memtype *)NULL)->effective) >= NR_MEMTYPES);
+
+MODULE_IMPORT_NS(KVM_MEMTYPE);
 
 static u8 kvm_memtype_default_policy = KVM_MEMTYPE_POLICY_HONOR;
 
@@ -65,54 +72,14 @@ module_param_cb(guest_memtype, &kvm_memtype_param_ops, NULL, 0644);
 MODULE_PARM_DESC(guest_memtype,
 		 "Policy of VMs that are created from now on: honor the guest's memory types (default) or legacy");
 
-/**
- * kvm_memtype_init_vm - give a new VM the host's default policy
- * @kvm: the VM, which nobody else can reach yet
- *
- * Context: Any.
- */
-void kvm_memtype_init_vm(struct kvm *kvm)
-{
-	kvm->memtype.policy = READ_ONCE(kvm_memtype_default_policy);
-}
-
-/**
- * kvm_memtype_enable_cap - choose the policy of a VM
- * @kvm: the VM
- * @cap: args[0] is one of KVM_MEMTYPE_POLICY_*, all else is 0
- *
- * Context: Process context. Takes kvm->lock.
- * Return: 0; -EINVAL for anything unknown, -EBUSY if the VM already has a vCPU.
- * After an error the policy is as before.
- */
-int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
-{
-	u64 policy = cap->args[0];
-	int ret = 0;
-
-	if (cap->flags || memchr_inv(&cap->args[1], 0, sizeof(cap->args) - sizeof(cap->args[0])) ||
-	    memchr_inv(cap->pad, 0, sizeof(cap->pad)))
-		return -EINVAL;
-	if (policy != KVM_MEMTYPE_POLICY_HONOR && policy != KVM_MEMTYPE_POLICY_LEGACY)
-		return -EINVAL;
-
-	mutex_lock(&kvm->lock);
-	if (kvm->created_vcpus)
-		ret = -EBUSY;
-	else
-		WRITE_ONCE(kvm->memtype.policy, policy);
-	mutex_unlock(&kvm->lock);
-	return ret;
-}
-
 /*
  * Whether a guest's choice for RAM counts, and if not, because of what.
  *
  * @control and @legacy_forces are the architecture's: what its CPU does, and
- * what KVM did before this layer.
+ * what KVM did before this layer. @slot_forces: the memslot has KVM_MEM_FORCE_WB.
  */
-static u8 kvm_memtype_ram_source(enum kvm_memtype_control control, u8 policy,
-				 bool legacy_forces, bool noncoherent_dma)
+static u8 kvm_memtype_ram_source(enum kvm_memtype_control control, u8 policy, bool legacy_forces,
+				 bool slot_forces, bool noncoherent_dma)
 {
 	if (control == KVM_MEMTYPE_CONTROL_HOST)
 		return KVM_MEMTYPE_SOURCE_CPU;
@@ -128,55 +95,287 @@ static u8 kvm_memtype_ram_source(enum kvm_memtype_control control, u8 policy,
 	if (control == KVM_MEMTYPE_CONTROL_UNSAFE)
 		return KVM_MEMTYPE_SOURCE_CPU;
 
+	if (slot_forces)
+		return KVM_MEMTYPE_SOURCE_SLOT;
+
 	if (policy == KVM_MEMTYPE_POLICY_LEGACY && legacy_forces)
 		return KVM_MEMTYPE_SOURCE_POLICY;
 
 	return KVM_MEMTYPE_SOURCE_RAM;
 }
 
-/*
- * Which type a guest of @kvm is granted for a page of the host's type @host; a
- * @kvm of NULL has the host's default policy and no devices.
+/* Faults must be cheap, so kvm_memtype_fault_ram() has what cannot change any more. */
+static void kvm_memtype_set_policy(struct kvm *kvm, u8 policy, enum kvm_memtype_control control)
+{
+	bool constant = control == KVM_MEMTYPE_CONTROL_HOST ||
+			(control == KVM_MEMTYPE_CONTROL_GUEST &&
+			 policy != KVM_MEMTYPE_POLICY_LEGACY);
+
+	WRITE_ONCE(kvm->memtype.policy, policy);
+	WRITE_ONCE(kvm->memtype.ram_source,
+		   constant ? kvm_memtype_ram_source(control, policy, false, false, false) :
+			      KVM_MEMTYPE_SOURCE_NONE);
+}
+
+/**
+ * kvm_memtype_init_vm - give a new VM the host's default policy
+ * @kvm: the VM, which nobody else can reach yet
  *
- * MMIO is never granted as write-back, whatever the policy says: a guest's cached
- * access can be a machine check.
+ * Context: Any.
  */
-static struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, struct memtype_host host)
+void kvm_memtype_init_vm(struct kvm *kvm)
+{
+	kvm_memtype_set_policy(kvm, READ_ONCE(kvm_memtype_default_policy),
+			       kvm_arch_memtype_control(NULL));
+}
+
+static u8 kvm_memtype_policy(struct kvm *kvm)
+{
+	return kvm ? READ_ONCE(kvm->memtype.policy) : READ_ONCE(kvm_memtype_default_policy);
+}
+
+/**
+ * kvm_memtype_enable_cap - choose the policy of a VM
+ * @kvm: the VM
+ * @cap: args[0] is one of KVM_MEMTYPE_POLICY_*, all else is 0
+ *
+ * Context: Process context. Takes kvm->lock.
+ * Return: 0; -EINVAL for anything unknown, and for KVM_MEMTYPE_POLICY_STAGE1
+ * where it cannot be had; -EBUSY if the VM already has a vCPU. After an error the
+ * policy is as before.
+ */
+int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
+{
+	u64 policy = cap->args[0];
+	int ret = 0;
+
+	if (cap->flags || memchr_inv(&cap->args[1], 0, sizeof(cap->args) - sizeof(cap->args[0])) ||
+	    memchr_inv(cap->pad, 0, sizeof(cap->pad)))
+		return -EINVAL;
+	if (policy != KVM_MEMTYPE_POLICY_HONOR && policy != KVM_MEMTYPE_POLICY_LEGACY &&
+	    policy != KVM_MEMTYPE_POLICY_STAGE1)
+		return -EINVAL;
+
+	mutex_lock(&kvm->lock);
+	if (kvm->created_vcpus) {
+		ret = -EBUSY;
+	} else if (policy == KVM_MEMTYPE_POLICY_STAGE1 && !kvm_arch_memtype_has_stage1(kvm)) {
+		ret = -EINVAL;
+	} else {
+		kvm_arch_memtype_set_stage1(kvm, policy == KVM_MEMTYPE_POLICY_STAGE1);
+		kvm_memtype_set_policy(kvm, policy, kvm_arch_memtype_control(kvm));
+		trace_kvm_memtype_policy(policy, kvm_arch_has_noncoherent_dma(kvm), false);
+	}
+	mutex_unlock(&kvm->lock);
+	return ret;
+}
+
+/**
+ * kvm_memtype_slot_flags - the memslot flags of this layer
+ *
+ * Context: Any.
+ * Return: KVM_MEM_FORCE_WB where KVM can ignore a guest's choice, or 0.
+ */
+u32 kvm_memtype_slot_flags(void)
+{
+	return kvm_arch_memtype_can_force() ? KVM_MEM_FORCE_WB : 0;
+}
+
+static struct kvm_memtype_intent kvm_memtype_refusal(u8 refusal)
+{
+	return (struct kvm_memtype_intent) { .refusal = refusal };
+}
+
+/*
+ * For what the host does not cache. It is never granted as write-back, whatever
+ * slot and policy say: a guest's cached access can be a machine check, and to memory
+ * it would be a cached alias that the host's owner of the page did not expect.
+ */
+static struct kvm_memtype_intent kvm_memtype_decide_uncached(struct kvm_memtype_host host)
 {
 	struct kvm_memtype_intent intent = {
-		.kind = host.kind,
-		.any_uncached = host.any_uncached,
-		.source = KVM_MEMTYPE_SOURCE_MMIO,
+		.source = host.mmio ? KVM_MEMTYPE_SOURCE_MMIO : KVM_MEMTYPE_SOURCE_PTE,
 	};
 
-	if (host.kind != MEMTYPE_WB)
-		return intent;
+	switch (host.kind) {
+	case MEMTYPE_WT:
+	case MEMTYPE_WP:
+		intent.kind = host.kind;
+		break;
+	case MEMTYPE_WC:
+		/* A device's registers may be behind it, so the guest decides. */
+		intent.kind = host.mmio ? MEMTYPE_UC : MEMTYPE_WC;
+		intent.any_uncached = host.mmio;
+		break;
+	default:
+		intent.kind = MEMTYPE_UC;
+		intent.any_uncached = host.any_uncached;
+		break;
+	}
+	return intent;
+}
 
-	intent.source = kvm_memtype_ram_source(kvm_arch_memtype_control(),
-					       kvm ? READ_ONCE(kvm->memtype.policy) :
-						     READ_ONCE(kvm_memtype_default_policy),
+/**
+ * kvm_memtype_decide - which memory type a guest is granted for a page
+ * @kvm: the VM; NULL for one with the host's default policy and no devices
+ * @slot: the memslot; NULL for one without flags
+ * @host: what the page is to the host
+ *
+ * Context: Any.
+ * Return: The intent.
+ */
+struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, const struct kvm_memory_slot *slot,
+					     struct kvm_memtype_host host)
+{
+	struct kvm_memtype_intent intent = { .kind = MEMTYPE_WB };
+
+	if (host.kind != MEMTYPE_WB)
+		return kvm_memtype_decide_uncached(host);
+	if (host.mmio && !kvm_arch_memtype_can_cache_mmio(kvm))
+		return kvm_memtype_refusal(KVM_MEMTYPE_REFUSAL_CACHEABLE);
+	if (host.untagged)
+		return kvm_memtype_refusal(KVM_MEMTYPE_REFUSAL_MTE);
+
+	intent.source = kvm_memtype_ram_source(kvm_arch_memtype_control(kvm),
+					       kvm_memtype_policy(kvm),
 					       kvm_arch_memtype_legacy_forces(kvm),
+					       slot && slot->flags & KVM_MEM_FORCE_WB,
 					       kvm && kvm_arch_has_noncoherent_dma(kvm));
 	intent.forced = intent.source != KVM_MEMTYPE_SOURCE_RAM;
 	return intent;
 }
 
+static void kvm_memtype_count(struct kvm_vcpu *vcpu, const struct kvm_memtype_intent *intent)
+{
+	struct kvm_vcpu_stat_generic *stat = &vcpu->stat.generic;
+
+	if (intent->forced)
+		stat->memtype_forced_wb++;
+	else if (intent->kind == MEMTYPE_WB)
+		stat->memtype_wb++;
+	else if (intent->kind == MEMTYPE_UC)
+		stat->memtype_uc++;
+	else
+		stat->memtype_wc++;
+}
+
+/**
+ * kvm_memtype_refuse - end KVM_RUN because a page cannot be mapped
+ * @vcpu: the vCPU that faults
+ * @gfn: guest frame number, in pages
+ * @refusal: KVM_MEMTYPE_REFUSAL_*
+ *
+ * Context: Any; of the vCPU's own task.
+ * Return: -EFAULT, with which KVM_RUN is to fail, or whoever else maps memory in
+ * advance. The vCPU's exit reason is KVM_EXIT_MEMORY_FAULT.
+ */
+int kvm_memtype_refuse(struct kvm_vcpu *vcpu, u64 gfn, u8 refusal)
+{
+	vcpu->stat.generic.memtype_refused++;
+	trace_kvm_memtype_refuse(gfn, refusal);
+	kvm_prepare_memory_fault_exit(vcpu, gfn_to_gpa(gfn), PAGE_SIZE, false, false, false);
+	return -EFAULT;
+}
+
 /**
  * kvm_memtype_fault - which memory type to map a page with
- * @kvm: the VM
+ * @vcpu: the vCPU that faults
+ * @slot: the memslot
  * @gfn: guest frame number, in pages
- * @host: the host's type of the page
+ * @host: what the page is to the host
  *
  * Context: Any; in a fault handler after the mmu_invalidate_seq snapshot or
  * under mmu_lock, so that a change of the policy's inputs zaps what was mapped.
- * Return: The intent.
+ * Return: The intent. If that is a refusal, KVM_RUN must fail with -EFAULT, for
+ * which kvm_memtype_refuse() was called.
  */
-struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, struct memtype_host host)
+struct kvm_memtype_intent kvm_memtype_fault(struct kvm_vcpu *vcpu,
+					    const struct kvm_memory_slot *slot, u64 gfn,
+					    struct kvm_memtype_host host)
 {
-	struct kvm_memtype_intent intent = kvm_memtype_decide(kvm, host);
+	struct kvm_memtype_intent intent = kvm_memtype_decide(vcpu->kvm, slot, host);
 
+	if (unlikely(intent.refusal)) {
+		kvm_memtype_refuse(vcpu, gfn, intent.refusal);
+		return intent;
+	}
+
+	kvm_memtype_count(vcpu, &intent);
 	trace_kvm_memtype_map(gfn, &intent);
 	return intent;
+}
+
+static noinline bool kvm_memtype_fault_ram_slow(struct kvm_vcpu *vcpu,
+						const struct kvm_memory_slot *slot, u64 gfn)
+{
+	const struct kvm_memtype_host ram = { .kind = MEMTYPE_WB };
+
+	return kvm_memtype_fault(vcpu, slot, gfn, ram).forced;
+}
+
+/**
+ * kvm_memtype_fault_ram - kvm_memtype_fault() for memory that the host caches
+ * @vcpu: the vCPU that faults
+ * @slot: the memslot
+ * @gfn: guest frame number, in pages
+ *
+ * Nearly all faults are for such memory, so this costs next to nothing as long as
+ * no more than the VM's policy has a say and nobody traces.
+ *
+ * Context: As kvm_memtype_fault().
+ * Return: Whether the guest's choice is ignored.
+ */
+bool kvm_memtype_fault_ram(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, u64 gfn)
+{
+	u8 source = READ_ONCE(vcpu->kvm->memtype.ram_source);
+
+	if (unlikely(source == KVM_MEMTYPE_SOURCE_NONE ||
+		     (slot && slot->flags & KVM_MEM_FORCE_WB) || trace_kvm_memtype_map_enabled()))
+		return kvm_memtype_fault_ram_slow(vcpu, slot, gfn);
+
+	if (source == KVM_MEMTYPE_SOURCE_RAM) {
+		vcpu->stat.generic.memtype_wb++;
+		return false;
+	}
+	vcpu->stat.generic.memtype_forced_wb++;
+	return true;
+}
+
+static bool kvm_memtype_has_forced_slot(struct kvm *kvm)
+{
+	struct kvm_memory_slot *slot;
+	bool found = false;
+	int idx, i, bkt;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
+		kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, i))
+			found |= slot->flags & KVM_MEM_FORCE_WB;
+	}
+	srcu_read_unlock(&kvm->srcu, idx);
+	return found;
+}
+
+/**
+ * kvm_memtype_dma_changed - a VM got its first non-coherent device, or lost its last
+ * @kvm: the VM, for which kvm_arch_has_noncoherent_dma() has changed already
+ *
+ * Context: Process context. Takes kvm->srcu.
+ * Return: Whether that changes the encoding of any page, so that all that is
+ * mapped must be zapped. A memslot that is added meanwhile is mapped as it is now.
+ */
+bool kvm_memtype_dma_changed(struct kvm *kvm)
+{
+	enum kvm_memtype_control control = kvm_arch_memtype_control(kvm);
+	bool forces = kvm_arch_memtype_legacy_forces(kvm);
+	bool slot_forces = kvm_memtype_has_forced_slot(kvm);
+	u8 policy = kvm_memtype_policy(kvm);
+	bool zap;
+
+	zap = kvm_memtype_ram_source(control, policy, forces, slot_forces, true) !=
+	      kvm_memtype_ram_source(control, policy, forces, slot_forces, false);
+	trace_kvm_memtype_policy(policy, kvm_arch_has_noncoherent_dma(kvm), zap);
+	return zap;
 }
 
 /**
@@ -188,25 +387,38 @@ struct kvm_memtype_intent kvm_memtype_fault(struct kvm *kvm, u64 gfn, struct mem
  */
 int kvm_memtype_check_cap(struct kvm *kvm)
 {
-	struct kvm_memtype_intent ram = kvm_memtype_decide(kvm, memtype_of_page(false, false));
-	struct kvm_memtype_intent mmio = kvm_memtype_decide(kvm, memtype_of_page(true, true));
+	struct kvm_memtype_intent ram, mmio;
 	int caps = KVM_MEMTYPE_CAP_QUERY;
 
+	ram = kvm_memtype_decide(kvm, NULL, (struct kvm_memtype_host) { .kind = MEMTYPE_WB });
+	mmio = kvm_memtype_decide(kvm, NULL, (struct kvm_memtype_host) {
+			.kind = MEMTYPE_UC, .mmio = true, .any_uncached = true });
 	if (!ram.forced)
 		caps |= KVM_MEMTYPE_CAP_HONOR;
-	if (kvm_arch_memtype_effective(&ram, MEMTYPE_WC) == MEMTYPE_WC ||
-	    kvm_arch_memtype_effective(&mmio, MEMTYPE_WC) == MEMTYPE_WC)
+	if (kvm_arch_memtype_effective(kvm, &ram, MEMTYPE_WC) == MEMTYPE_WC ||
+	    kvm_arch_memtype_effective(kvm, &mmio, MEMTYPE_WC) == MEMTYPE_WC)
 		caps |= KVM_MEMTYPE_CAP_WC;
+	if (kvm_arch_memtype_can_cache_mmio(kvm))
+		caps |= KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP;
+	if (kvm_arch_memtype_can_force())
+		caps |= KVM_MEMTYPE_CAP_FORCE_WB;
+	if (kvm_arch_memtype_has_stage1(kvm))
+		caps |= KVM_MEMTYPE_CAP_STAGE1;
 	return caps;
 }
 
-/* Fills in the outputs of @query for a page of the host's type @host. */
-static void kvm_memtype_answer(struct kvm *kvm, struct kvm_memtype *query,
-			       struct memtype_host host)
+/* Fills in the outputs of @query for a page that is @host to the host. */
+static void kvm_memtype_answer(struct kvm *kvm, const struct kvm_memory_slot *slot,
+			       struct kvm_memtype *query, struct kvm_memtype_host host)
 {
-	struct kvm_memtype_intent intent = kvm_memtype_decide(kvm, host);
+	struct kvm_memtype_intent intent = kvm_memtype_decide(kvm, slot, host);
 	enum memtype_kind guest;
 
+	query->refusal = intent.refusal;
+	if (intent.refusal) {
+		query->attributes = 0;
+		return;
+	}
 	query->host = host.kind;
 	query->intent = intent.kind;
 	query->source = intent.source;
@@ -217,39 +429,72 @@ static void kvm_memtype_answer(struct kvm *kvm, struct kvm_memtype *query,
 	if (kvm_arch_memtype_noexec(&intent))
 		query->attributes |= KVM_MEMTYPE_ATTR_NOEXEC;
 	for (guest = MEMTYPE_WB; guest < NR_MEMTYPES; guest++)
-		query->effective[guest] = kvm_arch_memtype_effective(&intent, guest);
+		query->effective[guest] = kvm_arch_memtype_effective(kvm, &intent, guest);
+}
+
+/* A fault takes a reference to what has a struct page, such as a tail of TTM's. */
+static bool kvm_memtype_cannot_pin(kvm_pfn_t pfn)
+{
+	struct page *page = kvm_pfn_to_refcounted_page(pfn);
+
+	return page && !page_count(page);
+}
+
+/*
+ * Fills in the outputs of @query for @gfn in @slot, and returns the gfn up to
+ * which they hold.
+ */
+static gfn_t kvm_memtype_look(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn,
+			      struct kvm_memtype *query)
+{
+	unsigned long addr = __gfn_to_hva_memslot(slot, gfn);
+	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
+	struct memtype_mapping map;
+	bool unmapped;
+
+	if (kvm_mem_is_private(kvm, gfn)) {
+		/* guest_memfd is RAM that no process maps. */
+		if (kvm_slot_can_be_private(slot))
+			kvm_memtype_answer(kvm, slot, query, host);
+		else
+			query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;
+		return gfn + 1;
+	}
+
+	unmapped = memtype_find_mapping(kvm->mm, addr, &map) ||
+		   (map.pfnmap && map.present && kvm_memtype_cannot_pin(map.pfn));
+	if (unmapped) {
+		query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;
+	} else {
+		/* What a driver will put into a mapping of page frames is taken for MMIO. */
+		if (map.present)
+			host = kvm_arch_memtype_host(&map);
+		else if (map.pfnmap)
+			host = (struct kvm_memtype_host) { .kind = MEMTYPE_UC, .mmio = true };
+		host.any_uncached = map.flags & VM_ALLOW_ANY_UNCACHED;
+		host.untagged = kvm_arch_memtype_needs_tags(kvm) &&
+				(host.mmio || !(map.flags & VM_MTE_ALLOWED));
+		if (!map.certain)
+			query->attributes |= KVM_MEMTYPE_ATTR_PREDICTED;
+		kvm_memtype_answer(kvm, slot, query, host);
+	}
+
+	/* Which pages are private can change from one to the next. */
+	if (kvm_arch_has_private_mem(kvm))
+		return gfn + 1;
+	return min(gfn + ((map.end - addr - 1) >> PAGE_SHIFT) + 1, slot->base_gfn + slot->npages);
 }
 
 static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
 {
 	gfn_t gfn = gpa_to_gfn(query->gpa);
-	struct memtype_mapping map = {};
 	struct kvm_memory_slot *slot;
-	bool mmio;
 
 	slot = __gfn_to_memslot(__kvm_memslots(kvm, query->as_id), gfn);
 	if (!slot || (slot->flags & KVM_MEMSLOT_INVALID))
 		return -ENOENT;
 
-	if (kvm_mem_is_private(kvm, gfn)) {
-		/* guest_memfd is RAM that no process maps. */
-		if (kvm_slot_can_be_private(slot))
-			kvm_memtype_answer(kvm, query, memtype_of_page(false, false));
-		else
-			query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;
-		return 0;
-	}
-
-	if (memtype_find_mapping(__gfn_to_hva_memslot(slot, gfn), &map)) {
-		query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;
-		return 0;
-	}
-
-	/* What a driver will put into a mapping of page frames is taken for MMIO. */
-	mmio = map.present ? kvm_arch_memtype_is_mmio(map.pfn) : map.pfnmap;
-	if (!map.certain)
-		query->attributes |= KVM_MEMTYPE_ATTR_PREDICTED;
-	kvm_memtype_answer(kvm, query, memtype_of_page(mmio, map.any_uncached));
+	kvm_memtype_look(kvm, slot, gfn, query);
 	return 0;
 }
 
@@ -261,8 +506,8 @@ static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
  *
  * Maps nothing, neither in the guest nor in the host.
  *
- * Context: Process context of the VM's mm. Takes kvm->srcu and, within it,
- * mmap_lock for reading.
+ * Context: Process context. Takes kvm->srcu and, within it, the mmap_lock of the
+ * VM's mm for reading.
  * Return: 0; -EINVAL for an unknown flag, a non-zero padding or an address space
  * that the VM does not have; -ENOENT if no memslot is at the address; -EFAULT
  * for a bad pointer; -ENOTTY if the ioctl is another one, which the caller then
@@ -290,6 +535,188 @@ long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp
 		return ret;
 
 	return copy_to_user(argp, &answer, sizeof(answer)) ? -EFAULT : 0;
+}
+
+static const char * const kvm_memtype_kind_names[NR_MEMTYPES] = {
+	"none", "WB", "WT", "WP", "WC", "UC-", "UC", "GRE", "nGRE", "nGnRnE",
+};
+
+static const char * const kvm_memtype_source_names[] = {
+	"none", "RAM", "MMIO", "policy", "CPU", "PTE", "slot",
+};
+
+static const char * const kvm_memtype_refusal_names[] = {
+	"none", "unmapped", "cacheable", "MTE",
+};
+
+static const char *kvm_memtype_policy_name(u8 policy)
+{
+	if (policy == KVM_MEMTYPE_POLICY_LEGACY)
+		return "legacy";
+	return policy == KVM_MEMTYPE_POLICY_STAGE1 ? "stage1" : "honor";
+}
+
+/* The types that a guest can get, each once. */
+static void kvm_memtype_name_effective(char *names, size_t size, const struct kvm_memtype *query)
+{
+	enum memtype_kind kind, guest;
+	size_t length = 0;
+
+	scnprintf(names, size, "none");
+	for (kind = MEMTYPE_WB; kind < NR_MEMTYPES; kind++) {
+		for (guest = MEMTYPE_WB; guest < NR_MEMTYPES; guest++) {
+			if (query->effective[guest] == kind) {
+				length += scnprintf(names + length, size - length, "%s%s",
+						    length ? "," : "",
+						    kvm_memtype_kind_names[kind]);
+				break;
+			}
+		}
+	}
+}
+
+/* The line of the table that is being made; @query has all but its address. */
+struct kvm_memtype_range {
+	struct kvm_memtype query;
+	gfn_t start, end;
+	int slot_id;
+};
+
+static void kvm_memtype_show_range(struct seq_file *file, struct kvm *kvm,
+				   const struct kvm_memtype_range *range)
+{
+	static const char * const names[] = {
+		"forced", "any-uncached", "noexec", "predicted",
+	};
+	const struct kvm_memtype *query = &range->query;
+	char attributes[48] = "-", effective[40];
+	s64 pages, mapped = 0;
+	size_t length = 0;
+	gfn_t gfn, next;
+	int i;
+
+	if (range->start == range->end)
+		return;
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		if (query->attributes & BIT(i))
+			length += scnprintf(attributes + length, sizeof(attributes) - length,
+					    "%s%s", length ? "," : "", names[i]);
+	}
+	kvm_memtype_name_effective(effective, sizeof(effective), query);
+	seq_printf(file, "%-2u 0x%016llx 0x%016llx %-4d %-4s %-6s %-16s %-6s %-24s %-9s ",
+		   query->as_id, gfn_to_gpa(range->start), gfn_to_gpa(range->end),
+		   range->slot_id, kvm_memtype_kind_names[query->host],
+		   kvm_memtype_kind_names[query->intent], effective,
+		   kvm_memtype_source_names[query->source], attributes,
+		   kvm_memtype_refusal_names[query->refusal]);
+
+	/* Faults wait for the lock that this needs, so 1 GiB at a time. */
+	for (gfn = range->start; gfn < range->end; gfn = next) {
+		next = min(ALIGN(gfn + 1, SZ_1G >> PAGE_SHIFT), range->end);
+		pages = kvm_arch_memtype_mapped(kvm, query->as_id, gfn, next);
+		if (pages < 0) {
+			seq_puts(file, "-\n");
+			return;
+		}
+		mapped += pages;
+		cond_resched();
+	}
+	seq_printf(file, "%lld\n", mapped << (PAGE_SHIFT - 10));
+}
+
+/* Shows what is done of the range if the next page does not continue it. */
+static void kvm_memtype_continue(struct seq_file *file, struct kvm *kvm,
+				 struct kvm_memtype_range *range,
+				 const struct kvm_memtype_range *next)
+{
+	if (range->end == next->start && range->slot_id == next->slot_id &&
+	    !memcmp(&range->query, &next->query, sizeof(next->query))) {
+		range->end = next->end;
+	} else {
+		kvm_memtype_show_range(file, kvm, range);
+		*range = *next;
+	}
+}
+
+/* Looks at a part of the first memslot behind @gfn; the gfn to go on from, or 0. */
+static gfn_t kvm_memtype_show_some(struct seq_file *file, struct kvm *kvm, int as_id, gfn_t gfn,
+				   struct kvm_memtype_range *range)
+{
+	struct kvm_memory_slot *slot;
+	struct kvm_memslot_iter iter;
+	int steps;
+
+	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(kvm, as_id), gfn, ~0ULL) {
+		slot = iter.slot;
+		if (slot->flags & KVM_MEMSLOT_INVALID)
+			continue;
+
+		gfn = max(gfn, slot->base_gfn);
+		for (steps = 0; steps < 1024 && gfn < slot->base_gfn + slot->npages; steps++) {
+			struct kvm_memtype_range page = {
+				.query.as_id = as_id, .start = gfn, .slot_id = slot->id,
+			};
+
+			gfn = kvm_memtype_look(kvm, slot, gfn, &page.query);
+			page.end = gfn;
+			kvm_memtype_continue(file, kvm, range, &page);
+			cond_resched();
+		}
+		return gfn;
+	}
+	return 0;
+}
+
+static int kvm_memtype_show(struct seq_file *file, void *unused)
+{
+	struct kvm *kvm = file->private;
+	struct kvm_memtype_range range = {};
+	gfn_t gfn;
+	int idx, i;
+
+	seq_printf(file, "policy %s\nnoncoherent-dma %s\n",
+		   kvm_memtype_policy_name(kvm_memtype_policy(kvm)),
+		   kvm_arch_has_noncoherent_dma(kvm) ? "yes" : "no");
+	seq_printf(file, "%-2s %-18s %-18s %-4s %-4s %-6s %-16s %-6s %-24s %-9s %s\n", "as",
+		   "start", "end", "slot", "host", "intent", "effective", "source", "attributes",
+		   "refusal", "mapped");
+
+	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
+		gfn = 0;
+		do {
+			/*
+			 * Neither the end of the process nor a change of the memslots waits
+			 * for all of a large table, nor does a reader who was killed.
+			 */
+			if (seq_has_overflowed(file) || fatal_signal_pending(current))
+				return 0;
+			if (!mmget_not_zero(kvm->mm))
+				return -ESRCH;
+			idx = srcu_read_lock(&kvm->srcu);
+			gfn = kvm_memtype_show_some(file, kvm, i, gfn, &range);
+			if (!gfn)
+				kvm_memtype_show_range(file, kvm, &range);
+			srcu_read_unlock(&kvm->srcu, idx);
+			mmput(kvm->mm);
+		} while (gfn);
+		range = (struct kvm_memtype_range) {};
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(kvm_memtype);
+
+/**
+ * kvm_memtype_create_debugfs - add the file "memtype" to a VM's debugfs directory
+ * @kvm: the VM; its directory exists, and goes away with the file before the VM does
+ *
+ * The file is a table of what kvm_memtype_decide() says of the VM's memory;
+ * Documentation/virt/kvm/memtype.rst describes it.
+ *
+ * Context: Process context.
+ */
+void kvm_memtype_create_debugfs(struct kvm *kvm)
+{
+	debugfs_create_file("memtype", 0400, kvm->debugfs_dentry, kvm, &kvm_memtype_fops);
 }
 
 #ifdef CONFIG_KVM_MEMTYPE_KUNIT_TEST

@@ -8,17 +8,23 @@
 #define HONOR	KVM_MEMTYPE_POLICY_HONOR
 #define LEGACY	KVM_MEMTYPE_POLICY_LEGACY
 #define RAM	KVM_MEMTYPE_SOURCE_RAM
+#define MMIO	KVM_MEMTYPE_SOURCE_MMIO
+#define PTE	KVM_MEMTYPE_SOURCE_PTE
 #define CPU	KVM_MEMTYPE_SOURCE_CPU
 #define POLICY	KVM_MEMTYPE_SOURCE_POLICY
+#define SLOT	KVM_MEMTYPE_SOURCE_SLOT
 
-/* Every combination: [policy is legacy][legacy forces][non-coherent DMA]. */
+/* Every combination: [slot forces][policy is legacy][legacy forces][non-coherent DMA]. */
 static const struct {
 	enum kvm_memtype_control control;
-	u8 source[2][2][2];
+	u8 source[2][2][2][2];
 } kvm_memtype_policies[] = {
-	{ GUEST,  { { { RAM, RAM }, { RAM, RAM } }, { { RAM, RAM }, { POLICY, RAM } } } },
-	{ UNSAFE, { { { CPU, RAM }, { CPU, RAM } }, { { CPU, RAM }, { CPU, RAM } } } },
-	{ HOST,	  { { { CPU, CPU }, { CPU, CPU } }, { { CPU, CPU }, { CPU, CPU } } } },
+	{ GUEST,  { { { { RAM, RAM }, { RAM, RAM } }, { { RAM, RAM }, { POLICY, RAM } } },
+		    { { { SLOT, RAM }, { SLOT, RAM } }, { { SLOT, RAM }, { SLOT, RAM } } } } },
+	{ UNSAFE, { { { { CPU, RAM }, { CPU, RAM } }, { { CPU, RAM }, { CPU, RAM } } },
+		    { { { CPU, RAM }, { CPU, RAM } }, { { CPU, RAM }, { CPU, RAM } } } } },
+	{ HOST,	  { { { { CPU, CPU }, { CPU, CPU } }, { { CPU, CPU }, { CPU, CPU } } },
+		    { { { CPU, CPU }, { CPU, CPU } }, { { CPU, CPU }, { CPU, CPU } } } } },
 };
 
 static void kvm_memtype_policy_test(struct kunit *test)
@@ -26,38 +32,79 @@ static void kvm_memtype_policy_test(struct kunit *test)
 	int i, n;
 
 	for (i = 0; i < ARRAY_SIZE(kvm_memtype_policies); i++) {
-		for (n = 0; n < 8; n++) {
-			bool legacy = n & 4, forces = n & 2, dma = n & 1;
+		for (n = 0; n < 16; n++) {
+			bool slot = n & 8, legacy = n & 4, forces = n & 2, dma = n & 1;
+			u8 source;
 
-			KUNIT_EXPECT_EQ_MSG(test,
-					    kvm_memtype_ram_source(kvm_memtype_policies[i].control,
-								   legacy ? LEGACY : HONOR,
-								   forces, dma),
-					    kvm_memtype_policies[i].source[legacy][forces][dma],
-					    "control %d, legacy %d, forces %d, DMA %d",
-					    kvm_memtype_policies[i].control, legacy, forces, dma);
+			source = kvm_memtype_ram_source(kvm_memtype_policies[i].control,
+							legacy ? LEGACY : HONOR, forces, slot,
+							dma);
+			KUNIT_EXPECT_EQ_MSG(test, source,
+					    kvm_memtype_policies[i].source[slot][legacy][forces]
+									  [dma],
+					    "control %d, slot %d, legacy %d, forces %d, DMA %d",
+					    kvm_memtype_policies[i].control, slot, legacy, forces,
+					    dma);
 		}
 	}
 }
 
-/* What the host does not cache stays uncached under every policy. */
-static void kvm_memtype_mmio_test(struct kunit *test)
+/* What the host does not cache keeps its type, under every policy and in every slot. */
+static void kvm_memtype_host_wins_test(struct kunit *test)
 {
+	static const struct {
+		struct kvm_memtype_host host;
+		enum memtype_kind kind;
+		bool any_uncached;
+		u8 source;
+	} rows[] = {
+		{ { .kind = MEMTYPE_WC }, MEMTYPE_WC, false, PTE },
+		{ { .kind = MEMTYPE_UC }, MEMTYPE_UC, false, PTE },
+		{ { .kind = MEMTYPE_UC_MINUS }, MEMTYPE_UC, false, PTE },
+		{ { .kind = MEMTYPE_NGNRNE }, MEMTYPE_UC, false, PTE },
+		{ { .kind = MEMTYPE_WT }, MEMTYPE_WT, false, PTE },
+		{ { .kind = MEMTYPE_WP, .mmio = true }, MEMTYPE_WP, false, MMIO },
+		{ { .kind = MEMTYPE_NONE }, MEMTYPE_UC, false, PTE },
+		{ { .kind = MEMTYPE_UC, .mmio = true }, MEMTYPE_UC, false, MMIO },
+		{ { .kind = MEMTYPE_UC, .mmio = true, .any_uncached = true }, MEMTYPE_UC, true,
+		  MMIO },
+		{ { .kind = MEMTYPE_WC, .mmio = true }, MEMTYPE_UC, true, MMIO },
+	};
+	const struct kvm_memory_slot forced = { .flags = KVM_MEM_FORCE_WB };
 	u8 policy = kvm_memtype_default_policy;
-	int n;
+	int i, n;
 
-	for (n = 0; n < 4; n++) {
-		bool legacy = n & 2, any_uncached = n & 1;
-		struct kvm_memtype_intent intent;
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		for (n = 0; n < 4; n++) {
+			struct kvm_memtype_intent intent;
 
-		kvm_memtype_default_policy = legacy ? LEGACY : HONOR;
-		intent = kvm_memtype_decide(NULL, memtype_of_page(true, any_uncached));
-		KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_UC);
-		KUNIT_EXPECT_EQ(test, intent.any_uncached, any_uncached);
-		KUNIT_EXPECT_FALSE(test, intent.forced);
-		KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_MMIO);
+			kvm_memtype_default_policy = n & 1 ? LEGACY : HONOR;
+			intent = kvm_memtype_decide(NULL, n & 2 ? &forced : NULL, rows[i].host);
+			KUNIT_EXPECT_EQ_MSG(test, intent.kind, rows[i].kind, "row %d", i);
+			KUNIT_EXPECT_EQ_MSG(test, intent.any_uncached, rows[i].any_uncached,
+					    "row %d", i);
+			KUNIT_EXPECT_EQ_MSG(test, intent.source, rows[i].source, "row %d", i);
+			KUNIT_EXPECT_FALSE(test, intent.forced);
+			KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+		}
 	}
 	kvm_memtype_default_policy = policy;
+}
+
+/* What is not memory and yet cacheable is mapped so or refused, never anything else. */
+static void kvm_memtype_cacheable_mmio_test(struct kunit *test)
+{
+	const struct kvm_memtype_host host = { .kind = MEMTYPE_WB, .mmio = true };
+	struct kvm_memtype_intent intent = kvm_memtype_decide(NULL, NULL, host);
+
+	if (kvm_arch_memtype_can_cache_mmio(NULL)) {
+		KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_WB);
+		KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+	} else {
+		KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_NONE);
+		KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_NONE);
+		KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_CACHEABLE);
+	}
 }
 
 static void kvm_memtype_param_test(struct kunit *test)
@@ -76,7 +123,8 @@ static void kvm_memtype_param_test(struct kunit *test)
 
 static struct kunit_case kvm_memtype_cases[] = {
 	KUNIT_CASE(kvm_memtype_policy_test),
-	KUNIT_CASE(kvm_memtype_mmio_test),
+	KUNIT_CASE(kvm_memtype_host_wins_test),
+	KUNIT_CASE(kvm_memtype_cacheable_mmio_test),
 	KUNIT_CASE(kvm_memtype_param_test),
 	{}
 };

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The part of KVM_MEMTYPE_PROBE that all architectures share. */
+/* The part of the test instruments that all architectures share. */
 #include <linux/kvm_host.h>
 #include <linux/uaccess.h>
 
 #include "memtype_probe.h"
 
 /**
- * kvm_memtype_probe_ioctl - read a leaf entry of a vCPU's second stage
+ * kvm_memtype_probe_ioctl - KVM_MEMTYPE_PROBE and KVM_MEMTYPE_PROBE_DMA
  * @vcpu: the vCPU
  * @ioctl: number
- * @argp: struct kvm_memtype_probe in user space
+ * @arg: struct kvm_memtype_probe in user space, or 0 or 1
  *
  * Context: Process context, under vcpu->mutex. Takes kvm->srcu.
  * Return: 0; -ENOENT if nothing is mapped there, or the vCPU has not run yet;
@@ -17,11 +17,19 @@
  * bad pointer; -ENOTTY if the ioctl is another one, which the caller then leaves
  * to the architecture. After an error the argument is as before.
  */
-long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, void __user *argp)
+long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, unsigned long arg)
 {
+	void __user *argp = (void __user *)arg;
 	struct kvm_memtype_probe probe;
 	int idx, ret;
 
+	if (ioctl == KVM_MEMTYPE_PROBE_DMA) {
+		if (arg)
+			kvm_arch_register_noncoherent_dma(vcpu->kvm);
+		else
+			kvm_arch_unregister_noncoherent_dma(vcpu->kvm);
+		return 0;
+	}
 	if (ioctl != KVM_MEMTYPE_PROBE)
 		return -ENOTTY;
 	if (copy_from_user(&probe, argp, sizeof(probe)))

@@ -41,17 +41,23 @@ struct kvm_memtype_probe {
 
 #define KVM_MEMTYPE_PROBE	_IOWR(0xAE, 0xf5, struct kvm_memtype_probe)
 
+/*
+ * A vCPU ioctl: gives the VM a device whose DMA does not snoop (1), or takes one
+ * away again (0), as assigning a real one would. Each 0 needs a 1 before it.
+ */
+#define KVM_MEMTYPE_PROBE_DMA	_IO(0xAE, 0xf6)
+
 #ifdef __KERNEL__
 #include <linux/errno.h>
 
 struct kvm_vcpu;
 
 #ifdef CONFIG_KVM_MEMTYPE_PROBE
-long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, void __user *argp);
+long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, unsigned long arg);
 int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *probe);
 #else
 static inline long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
-					   void __user *argp)
+					   unsigned long arg)
 {
 	return -ENOTTY;
 }

@@ -5,25 +5,41 @@
  * A stage-2 leaf entry has MemAttr[3:0] (bits 5:2), which the CPU combines with
  * the type that the guest's stage 1 selects through MAIR_EL1. Without FEAT_S2FWB
  * the stricter of the two wins. With it (HCR_EL2.FWB) KVM's encoding of RAM
- * forces write-back; that of Device has the stricter one win as before.
+ * forces write-back, or in stage-1 mode (KVM_MEMTYPE_POLICY_STAGE1) leaves it to
+ * stage 1; that of Device has the stricter one win as before.
  *
  * Arm ARM (DDI 0487) section D8.6 "Memory region attributes": R_HMNDG, R_TNHFM,
  * R_GQFSF without FWB, R_VRJSW and R_RHWZM with it.
  */
 #include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
+#include <asm/kvm_memtype.h>
+#include <asm/kvm_mmu.h>
 #include <asm/kvm_pgtable.h>
 
 #include "memtype.h"
 
-static bool kvm_memtype_fwb(void)
+/**
+ * kvm_memtype_is_stage1 - whether a VM has KVM_MEMTYPE_POLICY_STAGE1
+ * @kvm: the VM; NULL for a new one
+ *
+ * Context: Any, as long as the VM's mm has users. Constant under kvm->lock.
+ * Return: Whether it has.
+ */
+bool kvm_memtype_is_stage1(struct kvm *kvm)
 {
-	return cpus_have_final_cap(ARM64_HAS_STAGE2_FWB);
+	return kvm && kvm->arch.mmu.pgt->flags & KVM_PGTABLE_S2_AS_S1;
 }
 
-enum kvm_memtype_control kvm_arch_memtype_control(void)
+/* Whether the CPU forces a guest's memory to write-back. */
+static bool kvm_memtype_fwb(struct kvm *kvm)
 {
-	return kvm_memtype_fwb() ? KVM_MEMTYPE_CONTROL_HOST : KVM_MEMTYPE_CONTROL_GUEST;
+	return cpus_have_final_cap(ARM64_HAS_STAGE2_FWB) && !kvm_memtype_is_stage1(kvm);
+}
+
+enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm)
+{
+	return kvm_memtype_fwb(kvm) ? KVM_MEMTYPE_CONTROL_HOST : KVM_MEMTYPE_CONTROL_GUEST;
 }
 
 /* KVM/arm64 never had such a choice. */
@@ -32,9 +48,82 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 	return false;
 }
 
-bool kvm_arch_memtype_is_mmio(unsigned long pfn)
+/* FWB forces as it likes; without it nothing can. */
+bool kvm_arch_memtype_can_force(void)
 {
-	return !pfn_is_map_memory(pfn);
+	return false;
+}
+
+/*
+ * What is not in the linear map cannot be cleaned, so that its caches must need no
+ * maintenance: data caches by FWB, instruction caches by DIC (CTR_EL0.DIC).
+ */
+bool kvm_arch_memtype_can_cache_mmio(struct kvm *kvm)
+{
+	return kvm_memtype_fwb(kvm) && cpus_have_final_cap(ARM64_HAS_CACHE_DIC);
+}
+
+bool kvm_arch_memtype_needs_tags(struct kvm *kvm)
+{
+	return kvm && kvm_has_mte(kvm);
+}
+
+/*
+ * Tags need Tagged memory, which is write-back. Protected guests and the stage 2 of
+ * nested ones have page tables that do not follow the rules of stage-1 mode.
+ */
+bool kvm_arch_memtype_has_stage1(struct kvm *kvm)
+{
+	return cpus_have_final_cap(ARM64_HAS_STAGE2_FWB) && !is_protected_kvm_enabled() &&
+	       !cpus_have_final_cap(ARM64_HAS_NESTED_VIRT) && !kvm_arch_memtype_needs_tags(kvm);
+}
+
+void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on)
+{
+	if (on)
+		kvm->arch.mmu.pgt->flags |= KVM_PGTABLE_S2_AS_S1;
+	else
+		kvm->arch.mmu.pgt->flags &= ~KVM_PGTABLE_S2_AS_S1;
+}
+
+/*
+ * What has a struct page is memory, even if it is not in memblock (DAX): the linear
+ * map has it.
+ */
+struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
+{
+	return (struct kvm_memtype_host) {
+		.kind = map->kind,
+		.mmio = !pfn_is_map_memory(map->pfn) && kvm_memtype_is_special(map->flags),
+	};
+}
+
+static int kvm_memtype_count_leaf(const struct kvm_pgtable_visit_ctx *ctx,
+				  enum kvm_pgtable_walk_flags visit)
+{
+	s64 *pages = ctx->arg;
+
+	/* A block may reach beyond the range; what was walked is what there is of it. */
+	if (kvm_pte_valid(ctx->old))
+		*pages += (min(ctx->end, ALIGN_DOWN(ctx->addr, kvm_granule_size(ctx->level)) +
+			       kvm_granule_size(ctx->level)) - ctx->addr) >> PAGE_SHIFT;
+	return 0;
+}
+
+s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
+{
+	s64 pages = 0;
+	struct kvm_pgtable_walker walker = {
+		.cb = kvm_memtype_count_leaf,
+		.arg = &pages,
+		.flags = KVM_PGTABLE_WALK_LEAF | KVM_PGTABLE_WALK_SHARED,
+	};
+
+	read_lock(&kvm->mmu_lock);
+	kvm_pgtable_walk(kvm->arch.mmu.pgt, start << PAGE_SHIFT, (end - start) << PAGE_SHIFT,
+			 &walker);
+	read_unlock(&kvm->mmu_lock);
+	return pages;
 }
 
 bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent)
@@ -56,36 +145,126 @@ static enum kvm_pgtable_prot kvm_memtype_to_prot(const struct kvm_memtype_intent
 	}
 }
 
-/**
- * kvm_memtype_prot - the memory type of a stage-2 leaf entry
- * @kvm: the VM
- * @gfn: guest frame number, in pages
- * @device: the page is not memory
- * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
- *
- * Context: Under mmu_lock, after the mmu_invalidate_seq check.
- * Return: KVM_PGTABLE_PROT_NORMAL_NC, KVM_PGTABLE_PROT_DEVICE, or 0 for
- * write-back.
- */
-enum kvm_pgtable_prot kvm_memtype_prot(struct kvm *kvm, gfn_t gfn, bool device, bool any_uncached)
+static void *kvm_memtype_host_va(phys_addr_t phys)
 {
-	struct kvm_memtype_intent intent;
+	return __va(phys);
+}
 
-	intent = kvm_memtype_fault(kvm, gfn, memtype_of_page(device, any_uncached));
-	return kvm_memtype_to_prot(&intent);
+/*
+ * Reads the type of the host's leaf entry for @hva. As get_user_mapping_size():
+ * interrupts are off against a concurrent teardown of the page tables, and an
+ * entry that is gone makes the guest fault again.
+ */
+static int kvm_memtype_user_kind(struct kvm *kvm, unsigned long hva, enum memtype_kind *kind)
+{
+	static struct kvm_pgtable_mm_ops mm_ops = { .phys_to_virt = kvm_memtype_host_va };
+	struct kvm_pgtable pgt = {
+		.pgd = (kvm_pteref_t)kvm->mm->pgd,
+		.ia_bits = vabits_actual,
+		.start_level = KVM_PGTABLE_LAST_LEVEL - ARM64_HW_PGTABLE_LEVELS(vabits_actual) + 1,
+		.mm_ops = &mm_ops,
+	};
+	unsigned long flags;
+	kvm_pte_t pte = 0;
+	s8 level;
+	int ret;
+
+	local_irq_save(flags);
+	ret = kvm_pgtable_get_leaf(&pgt, hva, &pte, &level);
+	local_irq_restore(flags);
+	if (ret)
+		return ret;
+	if (!kvm_pte_valid(pte))
+		return -EAGAIN;
+
+	*kind = arch_memtype_kind(PHYS_PFN(kvm_pte_to_phys(pte)), __pgprot(pte));
+	return 0;
+}
+
+/* kvm_memtype_prot(), of which this is the part for what is not plain memory. */
+int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot,
+			     unsigned long hva, vm_flags_t vm_flags, bool exec,
+			     enum kvm_pgtable_prot *prot, bool *device)
+{
+	/* Not the first one of a block, because userspace is told of it. */
+	gfn_t gfn = hva_to_gfn_memslot(hva, slot);
+	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
+	struct kvm_memtype_intent intent;
+	int ret;
+
+	if (kvm_memtype_is_special(vm_flags)) {
+		/* A page may be there, but the query says that nobody may access it. */
+		if (!(vm_flags & (VM_READ | VM_WRITE)))
+			return kvm_memtype_refuse(vcpu, gfn, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+
+		ret = kvm_memtype_user_kind(vcpu->kvm, hva, &host.kind);
+		if (ret)
+			return ret;
+		if (exec && host.kind != MEMTYPE_WB)
+			return -ENOEXEC;
+		host.mmio = *device;
+		host.any_uncached = vm_flags & VM_ALLOW_ANY_UNCACHED;
+	}
+	if (kvm_has_mte(vcpu->kvm))
+		host.untagged = *device || !(vm_flags & VM_MTE_ALLOWED);
+
+	intent = kvm_memtype_fault(vcpu, slot, gfn, host);
+	if (intent.kind == MEMTYPE_WB) {
+		*device = false;
+		return 0;
+	}
+	if (intent.refusal)
+		return -EFAULT;
+	*prot |= kvm_memtype_to_prot(&intent);
+	*device = true;
+	return 0;
+}
+
+/**
+ * kvm_memtype_check_vma - refuse a memslot of which it is clear that it cannot be used
+ * @kvm: the VM
+ * @vma: one of the memslot's VMAs
+ * @hva: address of the memslot from which on @vma is its next one, in bytes
+ *
+ * Only where something is mapped there already; else it shows at the fault.
+ *
+ * Context: Under the mmap_lock of the VM's mm, at least for reading. May sleep.
+ * Return: 0, or -EINVAL.
+ */
+int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *vma, unsigned long hva)
+{
+	struct memtype_mapping map;
+	struct kvm_memtype_host host;
+
+	if (!kvm_memtype_is_special(vma->vm_flags))
+		return 0;
+
+	memtype_look_up(vma, max(hva, vma->vm_start), &map);
+	if (!map.present)
+		return 0;
+	host = kvm_arch_memtype_host(&map);
+	return host.kind == MEMTYPE_WB && host.mmio && !kvm_arch_memtype_can_cache_mmio(kvm) ?
+	       -EINVAL : 0;
 }
 
 /*
  * MemAttr[3:0] that stage2_set_prot_attr() gives a leaf entry: Device-nGnRE,
- * Normal Non-cacheable or Normal Write-Back (Arm ARM D8.6.6, D8.6.7).
+ * Normal Non-cacheable or what memory is (Arm ARM D8.6).
  */
-static u8 kvm_memtype_memattr(enum kvm_pgtable_prot prot, bool fwb)
+static u8 kvm_memtype_memattr(enum kvm_pgtable_prot prot, u8 memory)
 {
 	if (prot & KVM_PGTABLE_PROT_DEVICE)
 		return 0x1;
 	if (prot & KVM_PGTABLE_PROT_NORMAL_NC)
 		return 0x5;
-	return fwb ? 0x6 : 0xf;
+	return memory;
+}
+
+static u8 kvm_memtype_memory_memattr(struct kvm *kvm)
+{
+	if (kvm_memtype_is_stage1(kvm))
+		return 0x7;
+	return kvm_memtype_fwb(kvm) ? 0x6 : 0xf;
 }
 
 /* Without FWB the stricter type wins; from strict to relaxed. */
@@ -148,15 +327,16 @@ static enum memtype_kind kvm_memtype_combine(u8 memattr, bool fwb, enum memtype_
 }
 
 /* Of each type that MAIR_EL1 can encode; NONE for x86's. */
-enum memtype_kind kvm_arch_memtype_effective(const struct kvm_memtype_intent *intent,
+enum memtype_kind kvm_arch_memtype_effective(struct kvm *kvm,
+					     const struct kvm_memtype_intent *intent,
 					     enum memtype_kind guest)
 {
-	bool fwb = kvm_memtype_fwb();
+	u8 memattr = kvm_memtype_memattr(kvm_memtype_to_prot(intent),
+					 kvm_memtype_memory_memattr(kvm));
 
 	if (kvm_memtype_stricter(guest, guest) == MEMTYPE_NONE)
 		return MEMTYPE_NONE;
-	return kvm_memtype_combine(kvm_memtype_memattr(kvm_memtype_to_prot(intent), fwb), fwb,
-				   guest);
+	return kvm_memtype_combine(memattr, cpus_have_final_cap(ARM64_HAS_STAGE2_FWB), guest);
 }
 
 #ifdef CONFIG_KVM_MEMTYPE_KUNIT_TEST

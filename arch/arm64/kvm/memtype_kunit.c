@@ -11,17 +11,20 @@
 #define NGNRNE	MEMTYPE_NGNRNE
 #define NONE	MEMTYPE_NONE
 
-/* The encoding table, MemAttr[3:0] without and with FWB: Arm ARM D8.6.6, D8.6.7. */
+/*
+ * The encoding table, MemAttr[3:0] without and with FWB, and with FWB in stage-1
+ * mode: Arm ARM D8.6.
+ */
 static const struct {
 	struct kvm_memtype_intent intent;
 	enum kvm_pgtable_prot prot;
-	u8 memattr, memattr_fwb;
+	u8 memattr, memattr_fwb, memattr_stage1;
 } kvm_memtype_encodings[] = {
-	{ { .kind = MEMTYPE_WB },			0, 0xf, 0x6 },
-	{ { .kind = MEMTYPE_WB, .forced = true },	0, 0xf, 0x6 },
-	{ { .kind = MEMTYPE_WC },			KVM_PGTABLE_PROT_NORMAL_NC, 0x5, 0x5 },
-	{ { .kind = MEMTYPE_UC, .any_uncached = true }, KVM_PGTABLE_PROT_NORMAL_NC, 0x5, 0x5 },
-	{ { .kind = MEMTYPE_UC },			KVM_PGTABLE_PROT_DEVICE, 0x1, 0x1 },
+	{ { .kind = MEMTYPE_WB },			0, 0xf, 0x6, 0x7 },
+	{ { .kind = MEMTYPE_WB, .forced = true },	0, 0xf, 0x6, 0x7 },
+	{ { .kind = MEMTYPE_WC },			KVM_PGTABLE_PROT_NORMAL_NC, 0x5, 0x5, 0x5 },
+	{ { .kind = MEMTYPE_UC, .any_uncached = true }, KVM_PGTABLE_PROT_NORMAL_NC, 0x5, 0x5, 0x5 },
+	{ { .kind = MEMTYPE_UC },			KVM_PGTABLE_PROT_DEVICE, 0x1, 0x1, 0x1 },
 };
 
 static void kvm_memtype_encoding_test(struct kunit *test)
@@ -32,10 +35,12 @@ static void kvm_memtype_encoding_test(struct kunit *test)
 		enum kvm_pgtable_prot prot = kvm_memtype_to_prot(&kvm_memtype_encodings[i].intent);
 
 		KUNIT_EXPECT_EQ_MSG(test, prot, kvm_memtype_encodings[i].prot, "row %d", i);
-		KUNIT_EXPECT_EQ_MSG(test, kvm_memtype_memattr(prot, false),
+		KUNIT_EXPECT_EQ_MSG(test, kvm_memtype_memattr(prot, 0xf),
 				    kvm_memtype_encodings[i].memattr, "row %d", i);
-		KUNIT_EXPECT_EQ_MSG(test, kvm_memtype_memattr(prot, true),
+		KUNIT_EXPECT_EQ_MSG(test, kvm_memtype_memattr(prot, 0x6),
 				    kvm_memtype_encodings[i].memattr_fwb, "row %d, FWB", i);
+		KUNIT_EXPECT_EQ_MSG(test, kvm_memtype_memattr(prot, 0x7),
+				    kvm_memtype_encodings[i].memattr_stage1, "row %d, stage 1", i);
 	}
 }
 
@@ -45,8 +50,8 @@ static const enum memtype_kind kvm_memtype_stage1[] = {
 };
 
 /*
- * By MemAttr[3:0]. Without FWB: Arm ARM D8.6.5, R_HMNDG, R_TNHFM, R_GQFSF. With
- * it: D8.6.7, R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. FWB does not
+ * By MemAttr[3:0]. Without FWB: Arm ARM D8.6, R_HMNDG, R_TNHFM, R_GQFSF. With
+ * it: R_VRJSW and R_RHWZM; MemAttr[3] is 0, 0x4 is reserved. FWB does not
  * change how stage 2 Device is combined (QEMU 7.2 has it force the subtype).
  */
 static const struct {
@@ -96,8 +101,8 @@ static void kvm_memtype_foreign_test(struct kunit *test)
 {
 	const struct kvm_memtype_intent ram = { .kind = MEMTYPE_WB };
 
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&ram, MEMTYPE_WP), NONE);
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&ram, MEMTYPE_UC_MINUS), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &ram, MEMTYPE_WP), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &ram, MEMTYPE_UC_MINUS), NONE);
 }
 
 static struct kunit_case kvm_memtype_arm64_cases[] = {

@@ -20,12 +20,18 @@
  */
 #include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
+#include <asm/e820/types.h>
 #include <asm/mtrr.h>
+#include <asm/pat_memtype.h>
 #include <asm/vmx.h>
 
 #include "memtype.h"
+#include "mmu/mmu_internal.h"
 #include "mmu/spte.h"
 #include "x86.h"
+#ifdef CONFIG_X86_64
+#include "mmu/tdp_iter.h"
+#endif
 
 enum kvm_memtype_paging {
 	KVM_MEMTYPE_EPT,
@@ -40,7 +46,7 @@ static enum kvm_memtype_paging kvm_memtype_paging(void)
 	return tdp_enabled ? KVM_MEMTYPE_NPT : KVM_MEMTYPE_SHADOW;
 }
 
-enum kvm_memtype_control kvm_arch_memtype_control(void)
+enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm)
 {
 	switch (kvm_memtype_paging()) {
 	case KVM_MEMTYPE_EPT:
@@ -60,9 +66,126 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 	       (!kvm || kvm_check_has_quirk(kvm, KVM_X86_QUIRK_IGNORE_GUEST_PAT));
 }
 
-bool kvm_arch_memtype_is_mmio(unsigned long pfn)
+/* Only EPT has a bit for that. */
+bool kvm_arch_memtype_can_force(void)
 {
-	return kvm_is_mmio_pfn(pfn);
+	return kvm_memtype_paging() == KVM_MEMTYPE_EPT;
+}
+
+/* As before, what is not memory is UC, even if the host caches it. */
+bool kvm_arch_memtype_can_cache_mmio(struct kvm *kvm)
+{
+	return false;
+}
+
+bool kvm_arch_memtype_needs_tags(struct kvm *kvm)
+{
+	return false;
+}
+
+bool kvm_arch_memtype_has_stage1(struct kvm *kvm)
+{
+	return false;
+}
+
+void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on)
+{
+}
+
+static bool kvm_memtype_is_isa_hole(kvm_pfn_t pfn)
+{
+	return pfn >= PFN_DOWN(ISA_START_ADDRESS) && pfn < PFN_DOWN(ISA_END_ADDRESS);
+}
+
+/* Whether PAT has a type of its own for memory. */
+static bool kvm_memtype_is_typed(kvm_pfn_t pfn)
+{
+	return kvm_memtype_is_isa_hole(pfn) ||
+	       (pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn)));
+}
+
+/* @mmio is kvm_is_mmio_pfn(), which takes the ISA hole for memory if there is PAT. */
+static struct kvm_memtype_host kvm_memtype_host(kvm_pfn_t pfn, bool mmio, enum memtype_kind kind)
+{
+	struct kvm_memtype_host host = { .kind = kind, .mmio = mmio };
+
+	if (mmio && kind != MEMTYPE_WC && kind != MEMTYPE_UC_MINUS)
+		host.kind = MEMTYPE_UC;
+	else if (kind == MEMTYPE_NONE)
+		host.kind = MEMTYPE_WB;
+	if (kvm_memtype_is_isa_hole(pfn))
+		host.mmio = host.kind != MEMTYPE_WB;
+	return host;
+}
+
+struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
+{
+	bool mmio = kvm_is_mmio_pfn(map->pfn);
+
+	return kvm_memtype_host(map->pfn, mmio,
+				mmio || kvm_memtype_is_typed(map->pfn) ? map->kind : MEMTYPE_WB);
+}
+
+/**
+ * kvm_memtype_special_level - how large a mapping of page frames may be
+ * @level: PG_LEVEL_* of the host's leaf entry
+ * @pfn: first host frame number of the leaf, in pages
+ * @hva: virtual address in it, in bytes
+ *
+ * Drivers may map memory of several types by one entry; KVM must not.
+ *
+ * Context: Any.
+ * Return: @level, or less if the types differ. What is not memory has one type.
+ */
+int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva)
+{
+	enum memtype_kind kind;
+	int i;
+
+	if (kvm_is_mmio_pfn(pfn))
+		return level;
+
+	pfn += (hva & (KVM_HPAGE_SIZE(level) - 1) & PMD_MASK) >> PAGE_SHIFT;
+	kind = pat_pfn_memtype(pfn);
+	for (i = 1; i < PTRS_PER_PMD; i++) {
+		if (pat_pfn_memtype(pfn + i) != kind)
+			return PG_LEVEL_4K;
+	}
+	return PG_LEVEL_2M;
+}
+
+/* Only the TDP MMU's page tables can be walked without a vCPU. */
+s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
+{
+#ifdef CONFIG_X86_64
+	struct kvm_mmu_page *root;
+	s64 pages, most = 0;
+	struct tdp_iter iter;
+
+	if (!tdp_mmu_enabled)
+		return -EOPNOTSUPP;
+
+	read_lock(&kvm->mmu_lock);
+	rcu_read_lock();
+	list_for_each_entry_rcu(root, &kvm->arch.tdp_mmu_roots, link) {
+		if (root->role.invalid || kvm_mmu_page_as_id(root) != as_id)
+			continue;
+		pages = 0;
+		for_each_tdp_pte(iter, root, start, end) {
+			if (is_shadow_present_pte(iter.old_spte) &&
+			    is_last_spte(iter.old_spte, iter.level))
+				pages += min(end, iter.gfn + KVM_PAGES_PER_HPAGE(iter.level)) -
+					 max(start, iter.gfn);
+		}
+		/* vCPUs whose modes differ have page tables of their own. */
+		most = max(most, pages);
+	}
+	rcu_read_unlock();
+	read_unlock(&kvm->mmu_lock);
+	return most;
+#else
+	return -EOPNOTSUPP;
+#endif
 }
 
 bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent)
@@ -81,6 +204,10 @@ static u64 kvm_memtype_ept(const struct kvm_memtype_intent *intent)
 	case MEMTYPE_WB:
 		return (MTRR_TYPE_WRBACK << VMX_EPT_MT_EPTE_SHIFT) |
 		       (intent->forced ? VMX_EPT_IPAT_BIT : 0);
+	case MEMTYPE_WT:
+		return MTRR_TYPE_WRTHROUGH << VMX_EPT_MT_EPTE_SHIFT;
+	case MEMTYPE_WP:
+		return MTRR_TYPE_WRPROT << VMX_EPT_MT_EPTE_SHIFT;
 	case MEMTYPE_WC:
 		return MTRR_TYPE_WRCOMB << VMX_EPT_MT_EPTE_SHIFT;
 	default:
@@ -88,22 +215,46 @@ static u64 kvm_memtype_ept(const struct kvm_memtype_intent *intent)
 	}
 }
 
+static noinline u64 kvm_memtype_spte_slow(struct kvm_vcpu *vcpu,
+					  const struct kvm_memory_slot *slot, gfn_t gfn,
+					  kvm_pfn_t pfn)
+{
+	bool mmio = kvm_is_mmio_pfn(pfn);
+	enum memtype_kind kind = MEMTYPE_WB;
+	struct kvm_memtype_intent intent;
+	struct kvm_memtype_host host;
+
+	/* MMIO's encoding is the same whatever PAT says, so its lock is not taken again. */
+	if (mmio)
+		kind = MEMTYPE_UC;
+	else if (kvm_memtype_is_typed(pfn))
+		kind = pat_pfn_memtype(pfn);
+	host = kvm_memtype_host(pfn, mmio, kind);
+	intent = kvm_memtype_fault(vcpu, slot, gfn, host);
+	return kvm_memtype_ept(&intent);
+}
+
 /**
  * kvm_memtype_spte - the memory type bits of a leaf SPTE
  * @vcpu: the vCPU that faults
+ * @slot: the memslot
  * @gfn: guest frame number, in pages
- * @is_mmio: kvm_is_mmio_pfn() of the page
+ * @pfn: host frame number, in pages; of a large page, they all have one type
  *
  * Context: Under mmu_lock, after the page fault was found not to be stale. Only
  * if shadow_memtype_mask is not 0, i.e. with EPT.
  * Return: The bits.
  */
-u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, gfn_t gfn, bool is_mmio)
+u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
+		     kvm_pfn_t pfn)
 {
-	struct kvm_memtype_intent intent;
+	struct kvm_memtype_intent intent = { .kind = MEMTYPE_WB };
 
-	/* Any-uncached or not, UC has the same encoding. */
-	intent = kvm_memtype_fault(vcpu->kvm, gfn, memtype_of_page(is_mmio, false));
+	if (unlikely(!pfn_valid(pfn) || PageReserved(pfn_to_page(pfn)) ||
+		     !pat_page_is_wb(pfn_to_page(pfn))))
+		return kvm_memtype_spte_slow(vcpu, slot, gfn, pfn);
+
+	intent.forced = kvm_memtype_fault_ram(vcpu, slot, gfn);
 	return kvm_memtype_ept(&intent);
 }
 
@@ -136,8 +287,9 @@ static enum memtype_kind kvm_memtype_effective(enum kvm_memtype_paging paging,
 					       const struct kvm_memtype_intent *intent,
 					       enum memtype_kind guest)
 {
-	/* The host's MTRRs say WB of RAM, and UC of everything else. */
-	enum memtype_kind mtrr = intent->kind == MEMTYPE_UC ? MEMTYPE_UC : MEMTYPE_WB;
+	/* The host's MTRRs say WB of memory, whatever PAT makes of it. */
+	enum memtype_kind mtrr = intent->source == KVM_MEMTYPE_SOURCE_MMIO ? intent->kind :
+									     MEMTYPE_WB;
 
 	switch (paging) {
 	case KVM_MEMTYPE_EPT:
@@ -150,7 +302,8 @@ static enum memtype_kind kvm_memtype_effective(enum kvm_memtype_paging paging,
 }
 
 /* Of each type that a PAT entry can have; NONE for arm64's. */
-enum memtype_kind kvm_arch_memtype_effective(const struct kvm_memtype_intent *intent,
+enum memtype_kind kvm_arch_memtype_effective(struct kvm *kvm,
+					     const struct kvm_memtype_intent *intent,
 					     enum memtype_kind guest)
 {
 	if (kvm_memtype_combine(MEMTYPE_WB, guest) == MEMTYPE_NONE)

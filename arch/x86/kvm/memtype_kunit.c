@@ -14,8 +14,19 @@
 static const struct kvm_memtype_intent intent_wb = { .kind = WB };
 static const struct kvm_memtype_intent intent_forced_wb = { .kind = WB, .forced = true };
 static const struct kvm_memtype_intent intent_wc = { .kind = WC };
-static const struct kvm_memtype_intent intent_any_uncached = { .kind = UC, .any_uncached = true };
-static const struct kvm_memtype_intent intent_uc = { .kind = UC };
+static const struct kvm_memtype_intent intent_wt = { .kind = WT };
+static const struct kvm_memtype_intent intent_wp = { .kind = WP };
+static const struct kvm_memtype_intent intent_uc_ram = {
+	.kind = UC, .source = KVM_MEMTYPE_SOURCE_PTE
+};
+
+static const struct kvm_memtype_intent intent_any_uncached = {
+	.kind = UC, .any_uncached = true, .source = KVM_MEMTYPE_SOURCE_MMIO
+};
+
+static const struct kvm_memtype_intent intent_uc = {
+	.kind = UC, .source = KVM_MEMTYPE_SOURCE_MMIO
+};
 
 /*
  * Bits 6:3 of an EPT leaf entry: Intel SDM vol. 3, section 30.3.7.2 and table
@@ -24,7 +35,10 @@ static const struct kvm_memtype_intent intent_uc = { .kind = UC };
 static void kvm_memtype_ept_encoding_test(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_wb), 6 << 3);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_wt), 4 << 3);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_wp), 5 << 3);
 	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_wc), 1 << 3);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_uc_ram), 0 << 3);
 	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_any_uncached), 0 << 3);
 	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_uc), 0 << 3);
 	KUNIT_EXPECT_EQ(test, kvm_memtype_ept(&intent_forced_wb), 6 << 3 | 1 << 6);
@@ -81,12 +95,16 @@ static const struct {
 	/*					     WB  WT  WP  WC  UC- UC */
 	{ KVM_MEMTYPE_EPT,    &intent_wb,	   { WB, WT, WP, WC, UC, UC } },
 	{ KVM_MEMTYPE_EPT,    &intent_wc,	   { WC, UC, UC, WC, WC, UC } },
+	{ KVM_MEMTYPE_EPT,    &intent_wt,	   { WT, WT, WP, WC, UC, UC } },
+	{ KVM_MEMTYPE_EPT,    &intent_wp,	   { WP, WT, WP, WC, WC, UC } },
+	{ KVM_MEMTYPE_EPT,    &intent_uc_ram,	   { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_EPT,    &intent_any_uncached, { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_EPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_EPT,    &intent_forced_wb,   { WB, WB, WB, WB, WB, WB } },
 	{ KVM_MEMTYPE_NPT,    &intent_wb,	   { WB, WT, WP, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_forced_wb,   { WB, WT, WP, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_wc,	   { WB, WT, WP, WC, UC, UC } },
+	{ KVM_MEMTYPE_NPT,    &intent_uc_ram,	   { WB, WT, WP, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_any_uncached, { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_SHADOW, &intent_forced_wb,   { WB, WB, WB, WB, WB, WB } },
@@ -119,25 +137,62 @@ static void kvm_memtype_back_ends_test(struct kunit *test)
  */
 static void kvm_memtype_noncoherent_dma_test(struct kunit *test)
 {
+	const struct kvm_memtype_host ram = { .kind = WB };
 	struct kvm *kvm = kunit_kzalloc(test, sizeof(*kvm), GFP_KERNEL);
 	bool ept = kvm_memtype_paging() == KVM_MEMTYPE_EPT;
 	bool shadow = kvm_memtype_paging() == KVM_MEMTYPE_SHADOW;
 
 	KUNIT_ASSERT_NOT_NULL(test, kvm);
 	kvm->memtype.policy = KVM_MEMTYPE_POLICY_LEGACY;
-	KUNIT_EXPECT_EQ(test, kvm_memtype_fault(kvm, 0, memtype_of_page(false, false)).forced,
-			ept || shadow);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_decide(kvm, NULL, ram).forced, ept || shadow);
 	atomic_set(&kvm->arch.noncoherent_dma_count, 1);
-	KUNIT_EXPECT_EQ(test, kvm_memtype_fault(kvm, 0, memtype_of_page(false, false)).forced,
-			shadow);
+	KUNIT_EXPECT_EQ(test, kvm_memtype_decide(kvm, NULL, ram).forced, shadow);
 }
 
 /* arm64's types are none here, whatever the intent. */
 static void kvm_memtype_foreign_test(struct kunit *test)
 {
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&intent_forced_wb, MEMTYPE_GRE), NONE);
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&intent_uc, MEMTYPE_NGRE), NONE);
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(&intent_wb, MEMTYPE_NGNRNE), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &intent_forced_wb, MEMTYPE_GRE),
+			NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &intent_uc, MEMTYPE_NGRE), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &intent_wb, MEMTYPE_NGNRNE), NONE);
+}
+
+/*
+ * What a page is, by kvm_is_mmio_pfn() and PAT. Page frames above 1 MiB, and in the
+ * ISA hole, which the former takes for memory.
+ */
+static void kvm_memtype_host_test(struct kunit *test)
+{
+	static const struct {
+		kvm_pfn_t pfn;
+		bool mmio;
+		enum memtype_kind pat;
+		struct kvm_memtype_host host;
+	} rows[] = {
+		{ 0x100000, false, WB, { .kind = WB } },
+		{ 0x100000, false, WC, { .kind = WC } },
+		{ 0x100000, false, UCM, { .kind = UCM } },
+		{ 0x100000, false, WT, { .kind = WT } },
+		{ 0x100000, false, NONE, { .kind = WB } },
+		{ 0x100000, true, NONE, { .kind = UC, .mmio = true } },
+		{ 0x100000, true, WB, { .kind = UC, .mmio = true } },
+		{ 0x100000, true, WC, { .kind = WC, .mmio = true } },
+		{ 0x100000, true, UCM, { .kind = UCM, .mmio = true } },
+		{ 0xa0, false, UC, { .kind = UC, .mmio = true } },
+		{ 0xff, false, WP, { .kind = WP, .mmio = true } },
+		{ 0xff, false, WB, { .kind = WB } },
+		{ 0x9f, false, WB, { .kind = WB } },
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct kvm_memtype_host host;
+
+		host = kvm_memtype_host(rows[i].pfn, rows[i].mmio, rows[i].pat);
+		KUNIT_EXPECT_EQ_MSG(test, host.kind, rows[i].host.kind, "row %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, host.mmio, rows[i].host.mmio, "row %d", i);
+	}
 }
 
 static struct kunit_case kvm_memtype_x86_cases[] = {
@@ -146,6 +201,7 @@ static struct kunit_case kvm_memtype_x86_cases[] = {
 	KUNIT_CASE(kvm_memtype_back_ends_test),
 	KUNIT_CASE(kvm_memtype_noncoherent_dma_test),
 	KUNIT_CASE(kvm_memtype_foreign_test),
+	KUNIT_CASE(kvm_memtype_host_test),
 	{}
 };
 

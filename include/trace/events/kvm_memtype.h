@@ -35,6 +35,8 @@ TRACE_EVENT(kvm_memtype_map,
 		      __entry->gfn,
 		      __print_symbolic(__entry->kind,
 				       { KVM_MEMTYPE_WB, "WB" },
+				       { KVM_MEMTYPE_WT, "WT" },
+				       { KVM_MEMTYPE_WP, "WP" },
 				       { KVM_MEMTYPE_WC, "WC" },
 				       { KVM_MEMTYPE_UC, "UC" }),
 		      __entry->any_uncached ? " any-uncached" : "",
@@ -43,7 +45,55 @@ TRACE_EVENT(kvm_memtype_map,
 				       { KVM_MEMTYPE_SOURCE_RAM, "RAM" },
 				       { KVM_MEMTYPE_SOURCE_MMIO, "MMIO" },
 				       { KVM_MEMTYPE_SOURCE_POLICY, "policy" },
-				       { KVM_MEMTYPE_SOURCE_CPU, "CPU" }))
+				       { KVM_MEMTYPE_SOURCE_CPU, "CPU" },
+				       { KVM_MEMTYPE_SOURCE_PTE, "PTE" },
+				       { KVM_MEMTYPE_SOURCE_SLOT, "slot" }))
+);
+
+/* KVM cannot map a page that a guest needs. */
+TRACE_EVENT(kvm_memtype_refuse,
+	    TP_PROTO(u64 gfn, u8 refusal),
+	    TP_ARGS(gfn, refusal),
+
+	    TP_STRUCT__entry(__field(u64, gfn)
+			     __field(u8, refusal)
+	    ),
+
+	    TP_fast_assign(__entry->gfn = gfn;
+			   __entry->refusal = refusal;
+	    ),
+
+	    TP_printk("gfn %llx refusal %s", __entry->gfn,
+		      __print_symbolic(__entry->refusal,
+				       { KVM_MEMTYPE_REFUSAL_UNMAPPED, "unmapped" },
+				       { KVM_MEMTYPE_REFUSAL_CACHEABLE, "cacheable" },
+				       { KVM_MEMTYPE_REFUSAL_MTE, "MTE" }))
+);
+
+/*
+ * Userspace chose the policy of a VM, or the VM got its first non-coherent device
+ * or lost its last; then zap says whether everything must be mapped anew.
+ */
+TRACE_EVENT(kvm_memtype_policy,
+	    TP_PROTO(u8 policy, bool noncoherent_dma, bool zap),
+	    TP_ARGS(policy, noncoherent_dma, zap),
+
+	    TP_STRUCT__entry(__field(u8, policy)
+			     __field(bool, noncoherent_dma)
+			     __field(bool, zap)
+	    ),
+
+	    TP_fast_assign(__entry->policy = policy;
+			   __entry->noncoherent_dma = noncoherent_dma;
+			   __entry->zap = zap;
+	    ),
+
+	    TP_printk("policy %s non-coherent DMA %d zap %d",
+		      __print_symbolic(__entry->policy,
+				       { KVM_MEMTYPE_POLICY_HONOR, "honor" },
+				       { KVM_MEMTYPE_POLICY_LEGACY, "legacy" },
+				       { KVM_MEMTYPE_POLICY_STAGE1, "stage1" }),
+		      __entry->noncoherent_dma, __entry->zap)
 );
 
 #endif /* _TRACE_KVM_MEMTYPE_H */

@@ -21,14 +21,29 @@
 #define KVM_MEMTYPE_CAP_WC		(1 << 1)
 /* KVM_GET_MEMTYPE is there. */
 #define KVM_MEMTYPE_CAP_QUERY		(1 << 2)
+/* What the host maps cacheable although it is not memory is mapped so (arm64). */
+#define KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP (1 << 3)
+/* KVM_MEM_FORCE_WB is accepted. */
+#define KVM_MEMTYPE_CAP_FORCE_WB	(1 << 4)
+/* KVM_MEMTYPE_POLICY_STAGE1 is accepted. */
+#define KVM_MEMTYPE_CAP_STAGE1		(1 << 5)
 
 /*
  * KVM_ENABLE_CAP(KVM_CAP_MEMTYPE) on a VM without vCPUs: args[0] is one of
  * these, everything else 0.
  */
 #define KVM_MEMTYPE_POLICY_HONOR	(1 << 0)
-/* As KVM did before: on Intel, KVM_X86_QUIRK_IGNORE_GUEST_PAT decides. */
+/* As KVM did before for memory: on Intel, KVM_X86_QUIRK_IGNORE_GUEST_PAT decides. */
 #define KVM_MEMTYPE_POLICY_LEGACY	(1 << 1)
+/* arm64 with FWB: honor, and KVM maintains caches as on a CPU without FWB. */
+#define KVM_MEMTYPE_POLICY_STAGE1	(1 << 2)
+
+/*
+ * Flag of a memslot (KVM_SET_USER_MEMORY_REGION and ..._REGION2), immutable: the
+ * guest's choice for memory in it is ignored, as long as the VM has no
+ * non-coherent DMA. For framebuffers that are emulated.
+ */
+#define KVM_MEM_FORCE_WB		(1UL << 15)
 
 /* Memory types. */
 #define KVM_MEMTYPE_NONE		0	/* not a type of this architecture */
@@ -48,16 +63,26 @@
 #define KVM_MEMTYPE_SOURCE_MMIO		2	/* uncached by the host */
 #define KVM_MEMTYPE_SOURCE_POLICY	3	/* the VM's policy is legacy */
 #define KVM_MEMTYPE_SOURCE_CPU		4	/* KVM lets no guest choose on this CPU */
+#define KVM_MEMTYPE_SOURCE_PTE		5	/* memory that the host does not map WB */
+#define KVM_MEMTYPE_SOURCE_SLOT		6	/* the memslot has KVM_MEM_FORCE_WB */
 
 /* struct kvm_memtype.refusal: why a guest access ends KVM_RUN with an error. */
 #define KVM_MEMTYPE_REFUSAL_NONE	0
-#define KVM_MEMTYPE_REFUSAL_UNMAPPED	1	/* nothing backs the page */
+/* Nothing backs the page, or (a fault only) nothing that may be written. */
+#define KVM_MEMTYPE_REFUSAL_UNMAPPED	1
+/*
+ * Not memory, the host maps it cacheable, and the CPU lacks FWB or DIC or the VM's
+ * policy is KVM_MEMTYPE_POLICY_STAGE1 (arm64).
+ */
+#define KVM_MEMTYPE_REFUSAL_CACHEABLE	2
+/* The VM has MTE, and the memory cannot have tags (arm64). */
+#define KVM_MEMTYPE_REFUSAL_MTE		3
 
 /* struct kvm_memtype.attributes */
 #define KVM_MEMTYPE_ATTR_FORCED		(1 << 0) /* the guest's choice is ignored */
 #define KVM_MEMTYPE_ATTR_ANY_UNCACHED	(1 << 1) /* UC, and the guest may choose WC */
 #define KVM_MEMTYPE_ATTR_NOEXEC		(1 << 2) /* instruction fetches abort */
-#define KVM_MEMTYPE_ATTR_PREDICTED	(1 << 3) /* nothing is mapped there yet */
+#define KVM_MEMTYPE_ATTR_PREDICTED	(1 << 3) /* what will be mapped there is a guess */
 
 /**
  * struct kvm_memtype - argument of KVM_GET_MEMTYPE
@@ -66,7 +91,7 @@
  *	KVM_SET_USER_MEMORY_REGION
  * @flags: in: must be 0
  * @padding: in: must be 0
- * @host: out: type that KVM takes the host's to be: UC for MMIO, else WB
+ * @host: out: type with which the host maps the page
  * @intent: out: type that KVM grants
  * @source: out: KVM_MEMTYPE_SOURCE_*
  * @refusal: out: KVM_MEMTYPE_REFUSAL_*; if not 0, the other outputs are 0

@@ -170,7 +170,7 @@ def program_warnings(arch: str) -> list[str]:
     shutil.rmtree(out, ignore_errors=True)
     # sparse's own wrapper runs both; its model of the machine is that of this one.
     compiler = f"{cross}gcc" if cross else "cgcc"
-    sources = our_sources()
+    sources = our_sources(OVERLAY)
     for path in data.programs(arch) + [Path("memtype/misbehave"), Path(bench.PROGRAM)]:
         if f"tools/testing/selftests/{path}.c" in sources:
             log = build.selftest_programs(arch, out, [path], f"{path.name} warnings",

@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the tests of memory types share: a guest that accesses memory with types
+ * of its own choice, what the CPU walks for it, and mappings of the host.
+ */
+#ifndef SELFTEST_KVM_MEMTYPE_H
+#define SELFTEST_KVM_MEMTYPE_H
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/kvm_memtype.h>
+#include <linux/sizes.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+#include "ucall_common.h"
+
+#include "../../../../mm/memtype_test.h"
+#include "../../../../virt/kvm/memtype_probe.h"
+
+#define PARAMETER	"/sys/module/kvm/parameters/guest_memtype"
+#define TRACING		"/sys/kernel/tracing"
+#define DRIVER		"/sys/kernel/debug/memtype_test"
+#define HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+
+#define TEST_SLOT	10
+#define TEST_GPA	0x10000000ul
+#define TEST_GVA	0x40000000ul
+/* The same memory once more, with another type. */
+#define ALIAS_GVA	0x60000000ul
+#define PATTERN		0x5eed000000000001ull
+
+static const char * const kind_names[] = {
+	[KVM_MEMTYPE_NONE] = "none",	[KVM_MEMTYPE_WB] = "WB",
+	[KVM_MEMTYPE_WT] = "WT",	[KVM_MEMTYPE_WP] = "WP",
+	[KVM_MEMTYPE_WC] = "WC",	[KVM_MEMTYPE_UC_MINUS] = "UC-",
+	[KVM_MEMTYPE_UC] = "UC",	[KVM_MEMTYPE_GRE] = "GRE",
+	[KVM_MEMTYPE_NGRE] = "nGRE",	[KVM_MEMTYPE_NGNRNE] = "nGnRnE",
+};
+
+/*
+ * The guest: does what it is told, one access at a time, on its own page tables.
+ */
+enum guest_op { GUEST_READ, GUEST_MARKED_READ, GUEST_WRITE, GUEST_EXECUTE };
+
+static struct guest_command {
+	enum guest_op op;
+	uint64_t gva;
+	uint64_t value;
+} commands[2];
+
+static inline uint64_t guest_read(uint64_t gva);
+static inline uint64_t guest_marked_read(uint64_t gva);
+static inline void guest_write(uint64_t gva, uint64_t value);
+static inline uint64_t guest_execute(uint64_t gva);
+
+static inline void guest_main(int id)
+{
+	struct guest_command *command = &commands[id];
+
+	for (;;) {
+		switch (command->op) {
+		case GUEST_READ:
+			GUEST_SYNC(guest_read(command->gva));
+			break;
+		case GUEST_MARKED_READ:
+			GUEST_SYNC(guest_marked_read(command->gva));
+			break;
+		case GUEST_WRITE:
+			guest_write(command->gva, command->value);
+			GUEST_SYNC(0);
+			break;
+		case GUEST_EXECUTE:
+			GUEST_SYNC(guest_execute(command->gva));
+			break;
+		}
+	}
+}
+
+#ifdef __x86_64__
+/* What a guest chooses; UC- is what Linux's ioremap() asks for. */
+static const uint8_t guest_kinds[] = {
+	KVM_MEMTYPE_WB, KVM_MEMTYPE_WC, KVM_MEMTYPE_UC_MINUS, KVM_MEMTYPE_UC,
+};
+
+/* As Linux programs it: entry 1 is WC, entry 2 is UC-, entry 3 is UC. */
+#define GUEST_PAT	0x0407050600070106ull
+#define PTE_PWT		BIT_ULL(3)
+#define PTE_PCD		BIT_ULL(4)
+/* What KVM says to an ioctl that it does not know. */
+#define UNKNOWN_IOCTL	ENOTTY
+/* x86 lets a guest execute MMIO. */
+#define MMIO_NOEXEC	0
+/* How sysfs and VFIO map a BAR. */
+#define SYSFS_BAR	KVM_MEMTYPE_UC_MINUS
+#define VFIO_BAR	KVM_MEMTYPE_UC_MINUS
+#define EPT_MT(leaf)	(((leaf) >> 3) & 7)
+#define EPT_IPAT(leaf)	(((leaf) >> 6) & 1)
+
+static const uint8_t mtrr_kinds[8] = {
+	[0] = KVM_MEMTYPE_UC, [1] = KVM_MEMTYPE_WC, [4] = KVM_MEMTYPE_WT,
+	[5] = KVM_MEMTYPE_WP, [6] = KVM_MEMTYPE_WB,
+};
+
+/*
+ * SFENCE makes WC stores visible before the hand-over to another CPU (Intel SDM
+ * vol. 3, "Strengthening or Weakening the Memory-Ordering Model"). Where two
+ * mappings have different types, caches stay coherent on Intel CPUs by
+ * self-snoop (without it KVM forces WB), and on AMD CPUs because uncached
+ * accesses snoop them (APM vol. 2, section 7.3).
+ */
+static inline void guest_write(uint64_t gva, uint64_t value)
+{
+	asm volatile("mov %1, (%0)\n\t"
+		     "sfence" : : "r" (gva), "r" (value) : "memory");
+}
+
+static inline uint64_t guest_read(uint64_t gva)
+{
+	return READ_ONCE(*(uint64_t *)gva);
+}
+
+/* One access that the page walker has to translate anew, between two marks. */
+static inline uint64_t guest_marked_read(uint64_t gva)
+{
+	uint64_t value;
+
+	asm volatile("invlpg (%1)\n\t"
+		     "xchg %%bx, %%bx\n\t"
+		     "mov (%1), %0\n\t"
+		     "xchg %%bx, %%bx" : "=&r" (value) : "r" (gva) : "memory");
+	return value;
+}
+
+#define CANNOT_EXECUTE_DEVICE	host_cpu_is_intel
+#define RETURN_INSTRUCTION	0xc3
+
+/* Calls a return instruction there; whether it could be fetched. */
+static inline uint64_t guest_execute(uint64_t gva)
+{
+	((void (*)(void))gva)();
+	return true;
+}
+
+static inline void host_sync(void *hva)
+{
+}
+
+static inline void init_guest_types(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_msr(vcpu, MSR_IA32_CR_PAT, GUEST_PAT);
+}
+
+static inline void map_as(struct kvm_vm *vm, uint64_t gva, uint64_t gpa, uint8_t kind)
+{
+	uint64_t *pte;
+
+	virt_pg_map(vm, gva, gpa);
+	pte = vm_get_page_table_entry(vm, gva);
+	*pte &= ~(PTE_PWT | PTE_PCD);
+	if (kind == KVM_MEMTYPE_WC || kind == KVM_MEMTYPE_UC)
+		*pte |= PTE_PWT;
+	if (kind == KVM_MEMTYPE_UC_MINUS || kind == KVM_MEMTYPE_UC)
+		*pte |= PTE_PCD;
+}
+
+/*
+ * Intel SDM vol. 3, section 13.5.2.2 (EPT: 30.3.7.2), AMD APM vol. 2, section
+ * 7.8.4: the part for the guest's types above on memory that is WB, WC or UC.
+ */
+static inline uint8_t combine(uint8_t memory, uint8_t guest)
+{
+	if (guest == KVM_MEMTYPE_UC_MINUS)
+		return memory == KVM_MEMTYPE_WC ? KVM_MEMTYPE_WC : KVM_MEMTYPE_UC;
+	return guest == KVM_MEMTYPE_WB ? memory : guest;
+}
+
+static inline uint8_t walked_kind(const struct kvm_memtype_probe *probe, uint8_t guest,
+				  bool *forced)
+{
+	*forced = probe->format == KVM_MEMTYPE_PROBE_EPT && EPT_IPAT(probe->leaf);
+	if (*forced)
+		return mtrr_kinds[EPT_MT(probe->leaf)];
+	if (probe->format == KVM_MEMTYPE_PROBE_EPT)
+		return combine(mtrr_kinds[EPT_MT(probe->leaf)], guest);
+
+	/* NPT: the nested entry selects host PAT entry 0, which is WB. */
+	TEST_ASSERT(!(probe->leaf & (PTE_PWT | PTE_PCD)), "NPT leaf %llx", probe->leaf);
+	return combine(mtrr_kinds[probe->mtrr], guest);
+}
+
+static inline void expect_walk(const char *row, uint64_t gva,
+			       const struct kvm_memtype_probe *probe, uint8_t guest)
+{
+	/* Bochs shows the guest's own type with the MTRR's; SVM does not run there. */
+	if (probe->format == KVM_MEMTYPE_PROBE_EPT)
+		ksft_print_msg("memtype-probe: row=%s gva=%#lx mt=%llu ipat=%llu type=%s\n",
+			       row, gva, EPT_MT(probe->leaf), EPT_IPAT(probe->leaf),
+			       kind_names[combine(mtrr_kinds[probe->mtrr], guest)]);
+}
+
+static inline bool legacy_may_force(void)
+{
+	return host_cpu_is_intel;
+}
+
+/* Takes back what makes a legacy VM ignore the guest's PAT; false if nothing does. */
+static inline bool disable_quirk(struct kvm_vm *vm)
+{
+	if (!(vm_check_cap(vm, KVM_CAP_DISABLE_QUIRKS2) & KVM_X86_QUIRK_IGNORE_GUEST_PAT))
+		return false;
+	vm_enable_cap(vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_IGNORE_GUEST_PAT);
+	return true;
+}
+
+static inline bool kvm_encodes_type(void)
+{
+	return host_cpu_is_intel;
+}
+#endif /* __x86_64__ */
+
+#ifdef __aarch64__
+/* What a guest chooses; UC is Device-nGnRE, which Linux's ioremap() asks for. */
+static const uint8_t guest_kinds[] = { KVM_MEMTYPE_WB, KVM_MEMTYPE_WC, KVM_MEMTYPE_UC };
+
+/* Device-nGnRE in the library's DEFAULT_MAIR_EL1 */
+#define MAIR_DEVICE		1
+#define PTE_ATTRINDX(idx)	((uint64_t)(idx) << 2)
+#define UNKNOWN_IOCTL		EINVAL
+#define MMIO_NOEXEC		KVM_MEMTYPE_ATTR_NOEXEC
+#define SYSFS_BAR		KVM_MEMTYPE_UC
+#define VFIO_BAR		KVM_MEMTYPE_NGNRNE
+#define S2_MEMATTR(leaf)	(((leaf) >> 2) & 0xf)
+#define PAR_F			BIT_ULL(0)
+#define PAR_ATTR(par)		((par) >> 56)
+
+/*
+ * Locations that are accessed with mismatched attributes lose coherency. It is
+ * kept by cleaning and invalidating after each write and before each read with
+ * another type (Arm ARM, section "Mismatched memory attributes").
+ */
+static inline void clean_invalidate(uint64_t va)
+{
+	asm volatile("dsb sy\n\t"
+		     "dc civac, %0\n\t"
+		     "dsb sy" : : "r" (va) : "memory");
+}
+
+static inline void guest_write(uint64_t gva, uint64_t value)
+{
+	WRITE_ONCE(*(uint64_t *)gva, value);
+	clean_invalidate(gva);
+}
+
+static inline uint64_t guest_read(uint64_t gva)
+{
+	clean_invalidate(gva);
+	return READ_ONCE(*(uint64_t *)gva);
+}
+
+/* AT S12E1R needs no access to look at. */
+static inline uint64_t guest_marked_read(uint64_t gva)
+{
+	return guest_read(gva);
+}
+
+static inline void host_sync(void *hva)
+{
+	clean_invalidate((uint64_t)hva);
+}
+
+#define CANNOT_EXECUTE_DEVICE	false
+#define RETURN_INSTRUCTION	0xd65f03c0
+
+static uint64_t guest_aborted;
+
+/* As if the instruction there had been a return. */
+static inline void guest_instruction_abort(struct ex_regs *regs)
+{
+	guest_aborted = true;
+	regs->pc = regs->regs[30];
+}
+
+/* Calls a return instruction there; whether it could be fetched. */
+static inline uint64_t guest_execute(uint64_t gva)
+{
+	WRITE_ONCE(guest_aborted, false);
+	((void (*)(void))gva)();
+	return !READ_ONCE(guest_aborted);
+}
+
+static inline void init_guest_types(struct kvm_vcpu *vcpu)
+{
+	/* The library's MAIR_EL1 has all types. */
+}
+
+static inline void map_as(struct kvm_vm *vm, uint64_t gva, uint64_t gpa, uint8_t kind)
+{
+	uint64_t *pte;
+
+	virt_pg_map(vm, gva, gpa);
+	pte = virt_get_pte_hva(vm, gva);
+	*pte &= ~PTE_ATTRINDX(7);
+	if (kind == KVM_MEMTYPE_WB)
+		*pte |= PTE_ATTRINDX(MT_NORMAL);
+	else if (kind == KVM_MEMTYPE_WC)
+		*pte |= PTE_ATTRINDX(MT_NORMAL_NC);
+	else
+		*pte |= PTE_ATTRINDX(MAIR_DEVICE);
+}
+
+/* PAR_EL1.ATTR is encoded as in MAIR_EL1 (Arm ARM). */
+static inline uint8_t par_kind(uint8_t attr)
+{
+	switch (attr) {
+	case 0x00:
+		return KVM_MEMTYPE_NGNRNE;
+	case 0x04:
+		return KVM_MEMTYPE_UC;
+	case 0x08:
+		return KVM_MEMTYPE_NGRE;
+	case 0x0c:
+		return KVM_MEMTYPE_GRE;
+	case 0x44:
+		return KVM_MEMTYPE_WC;
+	case 0xff:
+		return KVM_MEMTYPE_WB;
+	default:
+		return KVM_MEMTYPE_NONE;
+	}
+}
+
+static inline uint8_t walked_kind(const struct kvm_memtype_probe *probe, uint8_t guest,
+				  bool *forced)
+{
+	/* Only with FWB is there a MemAttr that overrides stage 1 with write-back. */
+	*forced = S2_MEMATTR(probe->leaf) == 6;
+	if (probe->par_valid) {
+		TEST_ASSERT(!(probe->par & PAR_F), "AT S12E1R failed: PAR_EL1 %llx", probe->par);
+		return par_kind(PAR_ATTR(probe->par));
+	}
+
+	/* nVHE: Arm ARM D8.6, for guest types WB, Normal-NC and Device-nGnRE. */
+	switch (S2_MEMATTR(probe->leaf)) {
+	case 0x1:
+		return KVM_MEMTYPE_UC;
+	case 0x5:
+		return guest == KVM_MEMTYPE_UC ? guest : KVM_MEMTYPE_WC;
+	case 0x6:
+		return KVM_MEMTYPE_WB;
+	case 0xf:
+		return guest;
+	default:
+		return KVM_MEMTYPE_NONE;
+	}
+}
+
+static inline void expect_walk(const char *row, uint64_t gva,
+			       const struct kvm_memtype_probe *probe, uint8_t guest)
+{
+}
+
+static inline bool legacy_may_force(void)
+{
+	return false;
+}
+
+static inline bool disable_quirk(struct kvm_vm *vm)
+{
+	return false;
+}
+
+static inline bool kvm_encodes_type(void)
+{
+	return true;
+}
+#endif /* __aarch64__ */
+
+/* Whether the kernel has the layer; not asked of the uAPI that is tested here. */
+static inline bool have_layer(void)
+{
+	return !access(PARAMETER, F_OK);
+}
+
+#define NO_LAYER	"this kernel has no guest memory types"
+#define NO_PROBE	"this kernel has no CONFIG_KVM_MEMTYPE_PROBE"
+
+static inline bool have_probe(struct kvm_vcpu *vcpu)
+{
+	struct kvm_memtype_probe probe = {};
+
+	/* What else can go wrong has other numbers. */
+	return !__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe) ||
+	       (errno != ENOTTY && errno != EINVAL);
+}
+
+/* stdout, which the harness does not flush when a test ends. */
+static inline void print_cell(const char *row, const char *effective, bool forced)
+{
+	ksft_print_msg("memtype-cell: row=%s effective=%s forced=%s\n",
+		       row, effective, forced ? "yes" : "no");
+	fflush(stdout);
+}
+
+static inline int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC);
+	ssize_t written;
+
+	if (fd < 0)
+		return -errno;
+	written = write(fd, text, strlen(text));
+	if (written < 0)
+		written = -errno;
+	close(fd);
+	return written < 0 ? written : written == (ssize_t)strlen(text) ? 0 : -EIO;
+}
+
+static inline int get_memtype(struct kvm_vm *vm, uint64_t gpa, struct kvm_memtype *answer)
+{
+	*answer = (struct kvm_memtype) { .gpa = gpa };
+	return __vm_ioctl(vm, KVM_GET_MEMTYPE, answer);
+}
+
+static inline uint64_t run_guest(struct kvm_vcpu *vcpu, enum guest_op op, uint64_t gva,
+				 uint64_t value)
+{
+	struct guest_command *command = &commands[vcpu->id];
+	struct ucall uc;
+
+	*command = (struct guest_command) { op, gva, value };
+	sync_global_to_guest(vcpu->vm, commands);
+	vcpu_run(vcpu);
+	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "unexpected exit, reason %u",
+		    vcpu->run->exit_reason);
+	return uc.args[1];
+}
+
+/* A VM with a policy (0: the host's default) and vCPUs that run guest_main(). */
+static inline struct kvm_vm *create_vm(struct kvm_vcpu *vcpus[], int nr_vcpus, uint64_t policy)
+{
+	struct kvm_vm *vm = vm_create(nr_vcpus);
+	int i;
+
+	if (policy && have_layer())
+		TEST_ASSERT(!__vm_enable_cap(vm, KVM_CAP_MEMTYPE, policy),
+			    "KVM_CAP_MEMTYPE: %s", strerror(errno));
+	for (i = 0; i < nr_vcpus; i++) {
+		vcpus[i] = vm_vcpu_add(vm, i, guest_main);
+		vcpu_args_set(vcpus[i], 1, i);
+		init_guest_types(vcpus[i]);
+	}
+	return vm;
+}
+
+/* A number in the debugfs directory that a VM of this process has. */
+static inline uint64_t vm_statistic(struct kvm_vm *vm, const char *name)
+{
+	char path[128], text[32] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(), vm->fd, name);
+	fd = open(path, O_RDONLY);
+	TEST_ASSERT(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0, "%s: %s", path,
+		    strerror(errno));
+	close(fd);
+	return strtoull(text, NULL, 10);
+}
+
+/* Starts to record the trace event "<group>/<name>", or ends it. */
+static inline void trace_event(const char *event, bool on)
+{
+	char path[128];
+
+	if (on)
+		TEST_ASSERT(!write_file(TRACING "/trace", ""), TRACING);
+	snprintf(path, sizeof(path), TRACING "/events/%s/enable", event);
+	TEST_ASSERT(!write_file(path, on ? "1" : "0"), "%s", path);
+}
+
+/* Whether a line of the trace has both texts. */
+static inline bool trace_has(const char *first, const char *second)
+{
+	FILE *trace = fopen(TRACING "/trace", "r");
+	bool found = false;
+	char line[256];
+
+	TEST_ASSERT(trace, TRACING);
+	while (!found && fgets(line, sizeof(line), trace))
+		found = strstr(line, first) && strstr(line, second);
+	fclose(trace);
+	return found;
+}
+
+/* The first line of a file of sysfs, if it is no longer than that. */
+static inline void read_file(const char *path, char text[32])
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t length;
+
+	TEST_ASSERT(fd >= 0, "%s: %s", path, strerror(errno));
+	length = read(fd, text, 31);
+	text[length > 0 ? length : 0] = '\0';
+	close(fd);
+}
+
+/* Whether a file of sysfs starts with @text. */
+static inline bool file_starts_with(const char *path, const char *text)
+{
+	char buffer[32] = "";
+	int fd = open(path, O_RDONLY);
+
+	if (fd < 0)
+		return false;
+	if (read(fd, buffer, sizeof(buffer) - 1) < 0)
+		buffer[0] = '\0';
+	close(fd);
+	return !strncmp(buffer, text, strlen(text));
+}
+
+/* The sysfs name of the first PCI device with this vendor and device id. */
+static inline bool find_pci(char name[NAME_MAX + 1], const char *vendor, const char *device)
+{
+	DIR *devices = opendir("/sys/bus/pci/devices");
+	struct dirent *entry;
+	bool found = false;
+	char path[512];
+
+	while (devices && !found && (entry = readdir(devices))) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", entry->d_name);
+		if (!file_starts_with(path, vendor))
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device", entry->d_name);
+		found = file_starts_with(path, device);
+		if (found)
+			snprintf(name, NAME_MAX + 1, "%s", entry->d_name);
+	}
+	if (devices)
+		closedir(devices);
+	return found;
+}
+
+/*
+ * Maps memory, or with @phys a device's, as @prot and @flags say (MEMTYPE_TEST_*);
+ * 2M-aligned. Returns MAP_FAILED and sets errno if the driver refuses.
+ */
+static inline void *map_host(uint64_t size, uint64_t phys, uint32_t prot, uint32_t flags)
+{
+	struct memtype_test_setup setup = {
+		.size = size, .phys = phys, .prot = prot, .flags = flags,
+	};
+	int fd = open(DRIVER, O_RDWR), error;
+	void *hva = MAP_FAILED;
+	char *room;
+
+	TEST_ASSERT(fd >= 0, DRIVER ": %s", strerror(errno));
+	if (!ioctl(fd, MEMTYPE_TEST_SETUP, &setup)) {
+		room = mmap(NULL, size + SZ_2M, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		TEST_ASSERT(room != MAP_FAILED, "mmap: %s", strerror(errno));
+		room += -(uintptr_t)room & (SZ_2M - 1);
+		hva = mmap(room, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	}
+	/* The mapping keeps the file open. */
+	error = errno;
+	close(fd);
+	errno = error;
+	return hva;
+}
+
+static inline bool have_driver(void)
+{
+	return !access(DRIVER, F_OK);
+}
+
+#define NO_DRIVER	"this kernel has no CONFIG_MEMTYPE_TEST"
+
+#endif /* SELFTEST_KVM_MEMTYPE_H */
