@@ -170,7 +170,7 @@ def try_without(hook: Hook, machines: dict[str, data.Machine], tests: list[Test]
     """Status and reason of a hook, from the tree as it is now, without the patch."""
     if hook.red_without == DOCUMENTS:
         import check    # which imports this module
-        problems = check.documents()
+        problems = check.sphinx()
         return (RED, problems[0]) if problems else (GREEN, "the documents build without it")
     arches = used([hook], machines)
     try:

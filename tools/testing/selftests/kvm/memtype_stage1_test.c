@@ -179,13 +179,16 @@ static void *map_ram(uint64_t size)
 	return room;
 }
 
+/* Of blocks when their memslot is logged; 0 for not before they are written to. */
+static uint64_t split_chunk = SZ_2M;
+
 /* KVM wants to know before there is any memslot, but create_vm() has made one. */
 static void split_eagerly(struct kvm_vm *vm)
 {
 	struct userspace_mem_region *region = memslot2region(vm, 0);
 
 	vm_set_user_memory_region(vm, 0, 0, 0, 0, NULL);
-	vm_enable_cap(vm, KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE, SZ_2M);
+	vm_enable_cap(vm, KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE, split_chunk);
 	vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region->region);
 }
 
@@ -678,6 +681,29 @@ TEST_F(order, stage1_split)
 				  2 * SZ_2M, self->watch.hva);
 	stop_record();
 	check_split(_metadata, &self->watch, ram_memattr());
+	close_watch(&self->watch);
+}
+
+/* One page of the block is mapped again; all of it had left the guest meanwhile. */
+TEST_F(order, stage1_break)
+{
+	const char *reason;
+
+	if (!have_stage1())
+		SKIP(return, NO_STAGE1);
+	split_chunk = 0;
+	reason = open_ram(&self->watch, SZ_2M);
+	if (reason)
+		SKIP(return, "%s", reason);
+	map_watched(&self->watch, GUEST_WRITE);
+	vm_set_user_memory_region(self->watch.vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES, TEST_GPA,
+				  2 * SZ_2M, self->watch.hva);
+	start_record();
+	run_guest(self->watch.vcpu, GUEST_WRITE, self->watch.gva, PATTERN);
+	stop_record();
+	/* The second is for the page. */
+	EXPECT_STREQ(watched_order(&self->watch),
+		     "map:1 tlbi:0 flush:0 flush(of something else) map_end:1 ");
 	close_watch(&self->watch);
 }
 
