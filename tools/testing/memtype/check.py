@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -320,6 +321,8 @@ def run_checks() -> tuple[int, int, int]:
 
 def run_units() -> tuple[int, int, int]:
     """The runner's own tests."""
+    # A shell ignores it for its background jobs, and some tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tree.lay("patched")
     found = unittest.defaultTestLoader.discover(str(HERE / "tests"))
     outcome = unittest.TextTestRunner(sys.stdout, verbosity=2).run(found)
