@@ -102,7 +102,7 @@ refresh:	## Turn the commits of BUILD/linux back into overlay files and patches
 
 .PHONY: setup
 setup:		## Print what is needed and install missing packages
-	@$(TOOLS)/setup.sh $(if $(filter test check unit,$(MAKECMDGOALS)),test,matrix)
+	@$(TOOLS)/setup.sh $(if $(filter test check unit mutate,$(MAKECMDGOALS)),test,matrix)
 
 .PHONY: clean
 clean:		## Remove what was built and the results

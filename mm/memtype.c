@@ -53,7 +53,7 @@ static void memtype_find_pfn(struct vm_area_struct *vma, unsigned long addr,
 void memtype_look_up(struct vm_area_struct *vma, unsigned long addr, struct memtype_mapping *map)
 {
 	bool pfnmap = vma->vm_flags & (VM_IO | VM_PFNMAP);
-	/* Drivers put in what they like, and files may end or be a device's memory. */
+	/* Drivers put in what they like, and other files may be a device's memory. */
 	bool plain = !pfnmap && !(vma->vm_flags & VM_MIXEDMAP) &&
 		     (vma_is_anonymous(vma) || vma_is_shmem(vma) || is_vm_hugetlb_page(vma));
 

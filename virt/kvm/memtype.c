@@ -6,8 +6,9 @@
  * granted. It depends on the host's type of the page, on what the CPU does with
  * a guest's choice, on the memslot's flags, on the VM's policy and on whether the
  * VM has non-coherent DMA. Faults (kvm_memtype_fault()), KVM_GET_MEMTYPE and
- * debugfs all ask it, so that an answer is what a fault would do. It takes no
- * lock and remembers nothing.
+ * debugfs all ask it, so that an answer is what a fault would do; where they
+ * differ, Documentation/virt/kvm/memtype.rst says so. It takes no lock and
+ * remembers nothing.
  *
  * An architecture turns the intent into second-stage attributes, and knows how
  * the CPU combines those with the guest's own choice.
@@ -432,12 +433,12 @@ static void kvm_memtype_answer(struct kvm *kvm, const struct kvm_memory_slot *sl
 		query->effective[guest] = kvm_arch_memtype_effective(kvm, &intent, guest);
 }
 
-/* A fault takes a reference to what has a struct page, such as a tail of TTM's. */
+/* A fault takes a reference to the page itself, which tails do not have. */
 static bool kvm_memtype_cannot_pin(kvm_pfn_t pfn)
 {
 	struct page *page = kvm_pfn_to_refcounted_page(pfn);
 
-	return page && !page_count(page);
+	return page && !page_ref_count(page);
 }
 
 /*

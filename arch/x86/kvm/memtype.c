@@ -135,7 +135,8 @@ struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
  * Drivers may map memory of several types by one entry; KVM must not.
  *
  * Context: Any.
- * Return: @level, or less if the types differ. What is not memory has one type.
+ * Return: @level for what is not memory, which has one type; else PG_LEVEL_2M, or
+ * PG_LEVEL_4K if the types within it differ.
  */
 int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva)
 {

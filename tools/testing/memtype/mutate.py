@@ -165,12 +165,17 @@ def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
     return ABSENT, f"{hook.suite} has no test “{hook.test}”"
 
 
+def documents() -> list[str]:
+    """What the check of the kernel's documents finds."""
+    import check    # which imports this module
+    return check.sphinx()
+
+
 def try_without(hook: Hook, machines: dict[str, data.Machine], tests: list[Test],
                 progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook, from the tree as it is now, without the patch."""
     if hook.red_without == DOCUMENTS:
-        import check    # which imports this module
-        problems = check.sphinx()
+        problems = documents()
         return (RED, problems[0]) if problems else (GREEN, "the documents build without it")
     arches = used([hook], machines)
     try:
@@ -210,6 +215,8 @@ def mutate_one(hook: Hook, full: list[Result], machines: dict[str, data.Machine]
         status, reason = status_of(hook, full)
         if status != PASS:
             return NOT_PROVEN, f"on the full tree it is {status}: {reason}"
+    if hook.red_without == DOCUMENTS and (problems := documents()):
+        return NOT_PROVEN, f"on the full tree: {problems[0]}"
     try:
         commit = commit_without(hook.patch)
     except DoesNotReverse as error:

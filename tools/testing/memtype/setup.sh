@@ -48,6 +48,7 @@ shellcheck		shellcheck
 python3-docutils	rst2html
 python3-sphinx		sphinx-build
 python3-git		-
+python3-yaml		-
 python3-ply		-
 " ;;
 *)	echo "usage: $0 matrix|test" >&2; exit 2 ;;
