@@ -491,6 +491,24 @@ static const struct {
 	{ KVM_MEMTYPE_POLICY_HONOR, "", "", "" },
 };
 
+/* Records the guest up to its next sync, after @nr others. Returns why it cannot. */
+static const char *check_reaction(struct __test_metadata *_metadata, struct watch *watch,
+				  uint64_t policy, int nr, const char *expected)
+{
+	const char *reason = open_uncached_guest(watch, policy);
+
+	if (reason)
+		return reason;
+	while (nr--)
+		run_to_sync(watch->vcpu);
+	start_record();
+	run_to_sync(watch->vcpu);
+	stop_record();
+	EXPECT_STREQ(watched_order(watch), expected);
+	close_watch(watch);
+	return NULL;
+}
+
 TEST_F(stage1, caches_on)
 {
 	const char *reason;
@@ -499,14 +517,10 @@ TEST_F(stage1, caches_on)
 	if (!have_stage1())
 		SKIP(return, NO_STAGE1);
 	for (i = 0; i < ARRAY_SIZE(reactions); i++) {
-		reason = open_uncached_guest(&self->watch, reactions[i].policy);
+		reason = check_reaction(_metadata, &self->watch, reactions[i].policy, 0,
+					reactions[i].caches_on);
 		if (reason)
 			SKIP(return, "%s", reason);
-		start_record();
-		run_to_sync(self->watch.vcpu);
-		stop_record();
-		EXPECT_STREQ(watched_order(&self->watch), reactions[i].caches_on);
-		close_watch(&self->watch);
 	}
 }
 
@@ -518,15 +532,10 @@ TEST_F(stage1, set_way)
 	if (!have_stage1())
 		SKIP(return, NO_STAGE1);
 	for (i = 0; i < ARRAY_SIZE(reactions); i++) {
-		reason = open_uncached_guest(&self->watch, reactions[i].policy);
+		reason = check_reaction(_metadata, &self->watch, reactions[i].policy, 1,
+					reactions[i].set_way);
 		if (reason)
 			SKIP(return, "%s", reason);
-		run_to_sync(self->watch.vcpu);
-		start_record();
-		run_to_sync(self->watch.vcpu);
-		stop_record();
-		EXPECT_STREQ(watched_order(&self->watch), reactions[i].set_way);
-		close_watch(&self->watch);
 	}
 }
 
