@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * CPU cache maintenance for DMA that bypasses the caches.
+ *
+ * Which pages, and when, is up to the owners of IOMMU domains. Here is how: page frames,
+ * found again in the kernel's address space, in chunks that keep the fences few and the
+ * scheduler happy.
+ */
+#include <linux/atomic.h>
+#include <linux/debugfs.h>
+#include <linux/dma_cache.h>
+#include <linux/export.h>
+#include <linux/init.h>
+#include <linux/io.h>
+#include <linux/ktime.h>
+#include <linux/memory_hotplug.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+#include <linux/sizes.h>
+#include <linux/string.h>
+
+#include <asm/dma_cache.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/dma_cache.h>
+
+EXPORT_TRACEPOINT_SYMBOL_GPL(dma_cache_pages);
+
+/* The longest stretch between two fences, and without a chance for other tasks. */
+#define CHUNK_PAGES	(SZ_2M / PAGE_SIZE)
+
+static bool active __ro_after_init;
+static bool want_clwb __initdata;
+static enum { DMA_CACHE_AUTO, DMA_CACHE_ON, DMA_CACHE_OFF } mode __ro_after_init;
+static unsigned int line_bytes __ro_after_init;
+
+static struct dma_cache_stats {
+	atomic64_t pages, lines, chunks, skipped, failed, ns, longest_ns;
+} stats[2];
+
+/**
+ * dma_cache_active() - whether this kernel maintains caches for DMA at all
+ *
+ * Context: Any. The answer never changes.
+ * Return: true if the owner of a domain that does not enforce coherency has to maintain
+ * what it maps there.
+ */
+bool dma_cache_active(void)
+{
+	return active;
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_active, DMA_CACHE);
+
+static void chunk_begin(struct dma_cache *dc)
+{
+	dc->room = CHUNK_PAGES;
+	dc->chunk_ns = ktime_get_ns();
+	arch_dma_cache_fence();
+}
+
+static void chunk_end(struct dma_cache *dc)
+{
+	struct dma_cache_stats *s = &stats[dc->op];
+	s64 longest, ns;
+
+	arch_dma_cache_fence();
+	dc->chunks++;
+	ns = ktime_get_ns() - dc->chunk_ns;
+	longest = atomic64_read(&s->longest_ns);
+	while (ns > longest && !atomic64_try_cmpxchg(&s->longest_ns, &longest, ns))
+		;
+}
+
+/**
+ * dma_cache_begin() - begin to maintain caches
+ * @dc: filled in
+ * @op: what is going to be done to the pages that dma_cache_add() gets
+ *
+ * The CPU's earlier stores are maintained with the lines they are in.
+ *
+ * Context: May sleep. The caller holds no lock that others need soon, such as an mmap_lock,
+ * and calls dma_cache_end() in the same task.
+ */
+void dma_cache_begin(struct dma_cache *dc, enum dma_cache_op op)
+{
+	might_sleep();
+	*dc = (struct dma_cache) { .op = op, .start_ns = ktime_get_ns() };
+	chunk_begin(dc);
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_begin, DMA_CACHE);
+
+/* How to reach a page: -ENXIO for what is no memory, which has no dirty lines. */
+static int page_kind(unsigned long pfn)
+{
+	struct page *page;
+
+	if (pfn_valid(pfn)) {
+		page = pfn_to_page(pfn);
+		if (is_zone_device_page(page))
+			return is_pci_p2pdma_page(page) ? -ENXIO : 0;
+		if (!PageReserved(page))
+			return 0;
+	}
+	return arch_dma_cache_is_memory(PFN_PHYS(pfn)) ? 1 : -ENXIO;
+}
+
+static void count(struct dma_cache *dc, unsigned long pfn, unsigned long npages, int result)
+{
+	if (!npages)
+		return;
+	if (!result) {
+		dc->pages += npages;
+	} else if (result == -EFAULT) {
+		dc->failed += npages;
+		dc->error = result;
+	} else {
+		dc->skipped += npages;
+	}
+	trace_dma_cache_pages(dc->op, pfn, npages, result);
+}
+
+/* Maintain what is mapped at @addr, stepping over the pages that fault. */
+static void maintain(struct dma_cache *dc, void *addr, unsigned long pfn, unsigned long npages)
+{
+	unsigned long start = (unsigned long)addr, bad, done;
+	unsigned long end = start + npages * PAGE_SIZE;
+
+	while (npages) {
+		bad = arch_dma_cache_lines(dc->op, start, end, line_bytes);
+		dc->lines += (bad - start) / line_bytes;
+		done = (bad - start) / PAGE_SIZE;
+		count(dc, pfn, done, 0);
+		if (done == npages)
+			return;
+		pfn += done;
+		/* A poisoned page loses its linear mapping, pinned or not. */
+		count(dc, pfn, 1, pfn_valid(pfn) && PageHWPoison(pfn_to_page(pfn)) ?
+		      -EHWPOISON : -EFAULT);
+		pfn++;
+		npages -= done + 1;
+		start += (done + 1) * PAGE_SIZE;
+	}
+}
+
+/* Memory that the linear map may lack: hidden by mem=, no-map, or reserved. */
+static void maintain_unmapped(struct dma_cache *dc, unsigned long pfn, unsigned long npages)
+{
+	void *addr;
+
+	/* Nobody pins it. */
+	get_online_mems();
+	addr = memremap(PFN_PHYS(pfn), npages * PAGE_SIZE, MEMREMAP_WB);
+	if (addr) {
+		maintain(dc, addr, pfn, npages);
+		memunmap(addr);
+	} else {
+		count(dc, pfn, npages, -EFAULT);
+	}
+	put_online_mems();
+}
+
+/**
+ * dma_cache_add() - maintain the caches for a range of pages
+ * @dc: of dma_cache_begin()
+ * @pfn: first page frame
+ * @npages: how many pages
+ *
+ * What is no memory (MMIO, also of a PCI device that offers it as ZONE_DEVICE) is left
+ * alone, as is poisoned memory.
+ *
+ * Context: May sleep. The pages are pinned, or reserved.
+ */
+void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages)
+{
+	while (npages) {
+		unsigned long n = 1, most = min(npages, dc->room);
+		int kind = page_kind(pfn);
+
+		while (n < most && page_kind(pfn + n) == kind)
+			n++;
+		if (kind < 0)
+			count(dc, pfn, n, kind);
+		else if (kind > 0)
+			maintain_unmapped(dc, pfn, n);
+		else
+			maintain(dc, page_address(pfn_to_page(pfn)), pfn, n);
+		pfn += n;
+		npages -= n;
+		dc->room -= n;
+		if (!dc->room) {
+			chunk_end(dc);
+			cond_resched();
+			chunk_begin(dc);
+		}
+	}
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
+
+/**
+ * dma_cache_end() - finish maintenance
+ * @dc: of dma_cache_begin()
+ *
+ * All lines have reached memory when this returns.
+ *
+ * Context: May sleep.
+ * Return: 0, or -EFAULT if cacheable memory could not be reached; everything else was
+ * maintained nevertheless. Before a device gets access this is fatal. After it had access
+ * there is nothing left to do: the first time, the kernel's log has it.
+ */
+int dma_cache_end(struct dma_cache *dc)
+{
+	struct dma_cache_stats *s = &stats[dc->op];
+
+	if (dc->room != CHUNK_PAGES)
+		chunk_end(dc);
+	atomic64_add(dc->pages, &s->pages);
+	atomic64_add(dc->lines, &s->lines);
+	atomic64_add(dc->chunks, &s->chunks);
+	atomic64_add(dc->skipped, &s->skipped);
+	atomic64_add(dc->failed, &s->failed);
+	atomic64_add(ktime_get_ns() - dc->start_ns, &s->ns);
+	trace_dma_cache_done(dc);
+	if (dc->error && dc->op == DMA_CACHE_FLUSH)
+		pr_warn_once("dma_cache: %llu pages that a device had access to cannot be flushed\n",
+			     dc->failed);
+	return dc->error;
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_end, DMA_CACHE);
+
+static int dma_cache_show(struct seq_file *m, void *v)
+{
+	static const char * const names[] = { "clean", "flush" };
+	unsigned int op;
+
+	seq_printf(m, "active %s\n", active ? "yes" : "no");
+	for (op = 0; op < ARRAY_SIZE(stats); op++) {
+		struct dma_cache_stats *s = &stats[op];
+
+		seq_printf(m, "%s_instruction %s\n", names[op], arch_dma_cache_name(op));
+		seq_printf(m, "%s_pages %lld\n", names[op], atomic64_read(&s->pages));
+		seq_printf(m, "%s_lines %lld\n", names[op], atomic64_read(&s->lines));
+		seq_printf(m, "%s_chunks %lld\n", names[op], atomic64_read(&s->chunks));
+		seq_printf(m, "%s_skipped %lld\n", names[op], atomic64_read(&s->skipped));
+		seq_printf(m, "%s_failed %lld\n", names[op], atomic64_read(&s->failed));
+		seq_printf(m, "%s_ns %lld\n", names[op], atomic64_read(&s->ns));
+		seq_printf(m, "%s_longest_ns %lld\n", names[op], atomic64_read(&s->longest_ns));
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(dma_cache);
+
+static int __init dma_cache_setup(char *arg)
+{
+	char *word;
+
+	while ((word = strsep(&arg, ","))) {
+		if (!strcmp(word, "auto"))
+			mode = DMA_CACHE_AUTO;
+		else if (!strcmp(word, "on"))
+			mode = DMA_CACHE_ON;
+		else if (!strcmp(word, "off"))
+			mode = DMA_CACHE_OFF;
+		else if (!strcmp(word, "clwb"))
+			want_clwb = true;
+		else
+			pr_err("dma_cache: unknown option \"%s\"\n", word);
+	}
+	return 0;
+}
+early_param("dma_cache", dma_cache_setup);
+
+/* Before any driver can make a domain */
+static int __init dma_cache_init(void)
+{
+	line_bytes = arch_dma_cache_init(want_clwb);
+	active = mode == DMA_CACHE_ON || (mode == DMA_CACHE_AUTO && ARCH_DMA_CACHE_AUTO);
+	if (active)
+		pr_info("dma_cache: on%s: clean by %s, flush by %s, lines of %u bytes\n",
+			mode == DMA_CACHE_AUTO ? " by default" : "",
+			arch_dma_cache_name(DMA_CACHE_CLEAN), arch_dma_cache_name(DMA_CACHE_FLUSH),
+			line_bytes);
+	else
+		pr_info("dma_cache: off%s: DMA must be coherent\n",
+			mode == DMA_CACHE_AUTO ? " by default" : "");
+	debugfs_create_file("dma_cache", 0444, NULL, NULL, &dma_cache_fops);
+	return 0;
+}
+subsys_initcall(dma_cache_init);
