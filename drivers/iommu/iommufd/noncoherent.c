@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Cache maintenance for pages that domains without enforced coherency map.
+ *
+ * A device behind such a domain may read memory instead of the CPU caches, and write it
+ * behind their back. So a page is cleaned before the first such domain maps it, and flushed
+ * after the last one unmapped it and its IOTLB was synced, whoever else still has it pinned.
+ * Documentation/driver-api/dma-cache.rst has the rules.
+ *
+ * "First" and "last" are a matter of each index of an iopt_pages, because many areas, of many
+ * io_pagetables, map slices of it. iopt_pages::noncoherent_itree has the areas that are wholly
+ * mapped by such a domain. An index that none of them covers is not reachable, but for the
+ * area that is just being filled or emptied, which is not in the tree:
+ *
+ *   enter, (clean, map)..., entered		an area is filled, and goes into the tree
+ *   leave, (unmap, flush, unpin)..., left	it goes out of the tree, and is emptied
+ *
+ * Failure to fill goes from the middle of the first line into the middle of the second.
+ * Nothing is remembered about a page beyond its mappings.
+ */
+#include <linux/dma_cache.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+
+#include "double_span.h"
+#include "io_pagetable.h"
+
+MODULE_IMPORT_NS(DMA_CACHE);
+
+/**
+ * iopt_area_must_maintain() - whether pages of an area are about to become reachable by
+ * non-coherent DMA, or about to cease to be
+ * @area: the area
+ *
+ * Context: Under the mutex of the area's iopt_pages.
+ * Return: true if they need to be maintained where no other area covers them.
+ */
+bool iopt_area_must_maintain(struct iopt_area *area)
+{
+	return area->noncoherent.domains && !area->noncoherent.whole;
+}
+
+/**
+ * iopt_noncoherent_enter() - a domain begins to map an area
+ * @area: the area
+ * @domain: the domain
+ *
+ * Context: Under the mutex of the area's iopt_pages, as with all functions here.
+ */
+void iopt_noncoherent_enter(struct iopt_area *area, struct iommu_domain *domain)
+{
+	area->noncoherent.domains += domain->noncoherent;
+}
+
+/**
+ * iopt_noncoherent_enter_all() - all domains of an io_pagetable begin to map an area
+ * @area: the area
+ *
+ * Context: Under domains_rwsem of the area's io_pagetable, too.
+ */
+void iopt_noncoherent_enter_all(struct iopt_area *area)
+{
+	struct iommu_domain *domain;
+	unsigned long index;
+
+	xa_for_each(&area->iopt->domains, index, domain)
+		iopt_noncoherent_enter(area, domain);
+}
+
+/**
+ * iopt_noncoherent_entered() - all of an area is mapped
+ * @area: the area
+ * @pages: its page supplier
+ *
+ * From now on nobody needs to maintain the pages of @area.
+ */
+void iopt_noncoherent_entered(struct iopt_area *area, struct iopt_pages *pages)
+{
+	if (!iopt_area_must_maintain(area))
+		return;
+	area->noncoherent.node.start = iopt_area_index(area);
+	area->noncoherent.node.last = iopt_area_last_index(area);
+	interval_tree_insert(&area->noncoherent.node, &pages->noncoherent_itree);
+	area->noncoherent.whole = true;
+}
+
+/**
+ * iopt_noncoherent_leave_all() - all domains of an io_pagetable are about to unmap an area
+ * @area: the area, which is not going to be used again
+ * @pages: its page supplier
+ */
+void iopt_noncoherent_leave_all(struct iopt_area *area, struct iopt_pages *pages)
+{
+	if (!area->noncoherent.whole)
+		return;
+	interval_tree_remove(&area->noncoherent.node, &pages->noncoherent_itree);
+	area->noncoherent.whole = false;
+}
+
+/**
+ * iopt_noncoherent_leave() - a domain is about to unmap an area
+ * @area: the area
+ * @pages: its page supplier
+ * @domain: the domain
+ */
+void iopt_noncoherent_leave(struct iopt_area *area, struct iopt_pages *pages,
+			    struct iommu_domain *domain)
+{
+	if (domain->noncoherent && area->noncoherent.domains == 1)
+		iopt_noncoherent_leave_all(area, pages);
+}
+
+/**
+ * iopt_noncoherent_left() - a domain has unmapped an area, or failed to map it
+ * @area: the area
+ * @domain: the domain
+ */
+void iopt_noncoherent_left(struct iopt_area *area, struct iommu_domain *domain)
+{
+	area->noncoherent.domains -= domain->noncoherent;
+}
+
+/**
+ * iopt_noncoherent_split() - an area becomes two, with the mappings that it has
+ * @area: the area
+ * @lhs: its first part
+ * @rhs: its second part
+ */
+void iopt_noncoherent_split(struct iopt_area *area, struct iopt_area *lhs, struct iopt_area *rhs)
+{
+	struct iopt_pages *pages = area->pages;
+
+	lhs->noncoherent.domains = area->noncoherent.domains;
+	rhs->noncoherent.domains = area->noncoherent.domains;
+	iopt_noncoherent_leave_all(area, pages);
+	iopt_noncoherent_entered(lhs, pages);
+	iopt_noncoherent_entered(rhs, pages);
+}
+
+/* Part of a batch */
+static void add_batch(struct dma_cache *dc, const struct pfn_batch *batch, unsigned long first,
+		      unsigned long npages)
+{
+	unsigned int cur;
+
+	for (cur = 0; npages; cur++) {
+		unsigned long n;
+
+		if (first >= batch->npfns[cur]) {
+			first -= batch->npfns[cur];
+			continue;
+		}
+		n = min(npages, batch->npfns[cur] - first);
+		dma_cache_add(dc, batch->pfns[cur] + first, n);
+		first = 0;
+		npages -= n;
+	}
+}
+
+static int maintain_batch(enum dma_cache_op op, struct iopt_pages *pages,
+			  const struct pfn_batch *batch, unsigned long start_index,
+			  unsigned long npages)
+{
+	struct interval_tree_span_iter span;
+	struct dma_cache dc;
+
+	lockdep_assert_held(&pages->mutex);
+
+	dma_cache_begin(&dc, op);
+	interval_tree_for_each_span(&span, &pages->noncoherent_itree, start_index,
+				    start_index + npages - 1)
+		if (span.is_hole)
+			add_batch(&dc, batch, span.start_hole - start_index,
+				  span.last_hole - span.start_hole + 1);
+	return dma_cache_end(&dc);
+}
+
+/**
+ * iopt_noncoherent_clean() - clean what a batch has and no other area keeps reachable
+ * @pages: the page supplier
+ * @batch: page frames of @pages, pinned
+ * @start_index: the index of the first of them
+ *
+ * For an area with iopt_area_must_maintain(), before any of its domains maps the batch.
+ *
+ * Context: May sleep, for long: no mmap_lock is held.
+ * Return: 0, or -EFAULT if there is memory that cannot be cleaned and must not be mapped.
+ */
+int iopt_noncoherent_clean(struct iopt_pages *pages, const struct pfn_batch *batch,
+			   unsigned long start_index)
+{
+	if (iommufd_should_fail())
+		return -EFAULT;
+	return maintain_batch(DMA_CACHE_CLEAN, pages, batch, start_index, batch->total_pfns);
+}
+
+/**
+ * iopt_noncoherent_flush() - flush what a batch has and no other area keeps reachable
+ * @area: the area that the batch was unmapped from, from all its domains if need be
+ * @pages: the page supplier
+ * @batch: page frames of @pages, still pinned
+ * @start_index: the index of the first of them
+ * @npages: how many of them
+ *
+ * Context: May sleep.
+ */
+void iopt_noncoherent_flush(struct iopt_area *area, struct iopt_pages *pages,
+			    const struct pfn_batch *batch, unsigned long start_index,
+			    unsigned long npages)
+{
+	if (iopt_area_must_maintain(area))
+		maintain_batch(DMA_CACHE_FLUSH, pages, batch, start_index, npages);
+}
+
+/* The page frame of an index that an access or a domain holds */
+static unsigned long pinned_pfn(struct iopt_pages *pages, unsigned long index)
+{
+	void *entry = xa_load(&pages->pinned_pfns, index);
+	struct interval_tree_node *node;
+	struct iopt_area *area;
+	unsigned long iova;
+
+	if (entry)
+		return xa_to_value(entry);
+	node = interval_tree_iter_first(&pages->domains_itree, index, index);
+	area = container_of(node, struct iopt_area, pages_node);
+	iova = iopt_area_iova(area);
+	if (index != iopt_area_index(area))
+		iova += (index - iopt_area_index(area)) * PAGE_SIZE - area->page_offset;
+	return PHYS_PFN(iommu_iova_to_phys(area->storage_domain, iova));
+}
+
+static void add_pinned(struct dma_cache *dc, struct iopt_pages *pages, unsigned long index,
+		       unsigned long last_index)
+{
+	unsigned long pfn = pinned_pfn(pages, index), npages = 1, next;
+
+	while (index++ != last_index) {
+		next = pinned_pfn(pages, index);
+		if (next == pfn + npages) {
+			npages++;
+			continue;
+		}
+		dma_cache_add(dc, pfn, npages);
+		pfn = next;
+		npages = 1;
+	}
+	dma_cache_add(dc, pfn, npages);
+}
+
+/**
+ * iopt_noncoherent_flush_pinned() - flush what somebody else holds and no other area keeps
+ * reachable
+ * @area: the area, unmapped as far as @last_index
+ * @pages: its page supplier
+ * @last_index: the last index to flush
+ *
+ * An access or a coherent domain may hold pages for as long as it likes, so their flush cannot
+ * wait for their unpin. The rest was flushed before its unpin.
+ *
+ * Context: May sleep.
+ */
+void iopt_noncoherent_flush_pinned(struct iopt_area *area, struct iopt_pages *pages,
+				   unsigned long last_index)
+{
+	struct interval_tree_double_span_iter held;
+	struct interval_tree_span_iter span;
+	struct dma_cache dc;
+
+	if (!iopt_area_must_maintain(area))
+		return;
+
+	lockdep_assert_held(&pages->mutex);
+
+	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
+	interval_tree_for_each_double_span(&held, &pages->access_itree, &pages->domains_itree,
+					   iopt_area_index(area), last_index) {
+		if (!held.is_used)
+			continue;
+		interval_tree_for_each_span(&span, &pages->noncoherent_itree, held.start_used,
+					    held.last_used)
+			if (span.is_hole)
+				add_pinned(&dc, pages, span.start_hole, span.last_hole);
+	}
+	dma_cache_end(&dc);
+}
+
+/**
+ * iommufd_check_coherency() - whether KVM and a domain agree about a device
+ * @idev: the device
+ * @hwpt_paging: where it is going to be attached, or NULL
+ *
+ * KVM takes DMA of a device whose IOMMU can enforce coherency for coherent. So it must not use
+ * a domain that does not.
+ *
+ * Return: 0, or -EINVAL.
+ */
+int iommufd_check_coherency(struct iommufd_device *idev, struct iommufd_hwpt_paging *hwpt_paging)
+{
+	if (hwpt_paging && idev->enforce_cache_coherency && !hwpt_paging->enforce_cache_coherency)
+		return -EINVAL;
+	return 0;
+}

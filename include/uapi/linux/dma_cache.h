@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * CPU cache maintenance for DMA that bypasses the caches: how userspace learns that the
+ * kernel does it. Documentation/driver-api/dma-cache.rst has the rules.
+ */
+#ifndef _UAPI_LINUX_DMA_CACHE_H
+#define _UAPI_LINUX_DMA_CACHE_H
+
+/*
+ * VFIO_CHECK_EXTENSION returns 1 if memory of a container is maintained for each device
+ * whose IOMMU does not enforce coherency, 0 if DMA must be coherent.
+ */
+#define VFIO_DMA_CACHE		0x4d54
+
+/* The same, in out_capabilities of IOMMU_GET_HW_INFO */
+#define IOMMU_HW_CAP_DMA_CACHE	(1ULL << 62)
+
+#endif /* _UAPI_LINUX_DMA_CACHE_H */
