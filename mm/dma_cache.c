@@ -26,19 +26,22 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/dma_cache.h>
 
+#if IS_ENABLED(CONFIG_IOMMUFD_TEST)
+/* The mock device simulates memory that is not coherent. */
 EXPORT_TRACEPOINT_SYMBOL_GPL(dma_cache_pages);
+#endif
 
 /* The longest stretch between two fences, and without a chance for other tasks. */
 #define CHUNK_PAGES	(SZ_2M / PAGE_SIZE)
 
-static bool active __ro_after_init;
-static bool want_clwb __initdata;
-static enum { DMA_CACHE_AUTO, DMA_CACHE_ON, DMA_CACHE_OFF } mode __ro_after_init;
-static unsigned int line_bytes __ro_after_init;
+static enum { DMA_CACHE_AUTO, DMA_CACHE_ON, DMA_CACHE_OFF } dma_cache_mode __initdata;
+static bool dma_cache_clwb __initdata;
+static bool dma_cache_on __ro_after_init;
+static unsigned int dma_cache_line __ro_after_init;	/* bytes */
 
 static struct dma_cache_stats {
 	atomic64_t pages, lines, chunks, skipped, failed, ns, longest_ns;
-} stats[2];
+} dma_cache_stats[2];
 
 /**
  * dma_cache_active() - whether this kernel maintains caches for DMA at all
@@ -49,27 +52,27 @@ static struct dma_cache_stats {
  */
 bool dma_cache_active(void)
 {
-	return active;
+	return dma_cache_on;
 }
 EXPORT_SYMBOL_NS_GPL(dma_cache_active, DMA_CACHE);
 
-static void chunk_begin(struct dma_cache *dc)
+static void dma_cache_chunk_begin(struct dma_cache *dc)
 {
-	dc->room = CHUNK_PAGES;
 	dc->chunk_ns = ktime_get_ns();
 	arch_dma_cache_fence();
 }
 
-static void chunk_end(struct dma_cache *dc)
+static void dma_cache_chunk_end(struct dma_cache *dc)
 {
-	struct dma_cache_stats *s = &stats[dc->op];
+	struct dma_cache_stats *stats = &dma_cache_stats[dc->op];
 	s64 longest, ns;
 
 	arch_dma_cache_fence();
 	dc->chunks++;
+	dc->room = CHUNK_PAGES;
 	ns = ktime_get_ns() - dc->chunk_ns;
-	longest = atomic64_read(&s->longest_ns);
-	while (ns > longest && !atomic64_try_cmpxchg(&s->longest_ns, &longest, ns))
+	longest = atomic64_read(&stats->longest_ns);
+	while (ns > longest && !atomic64_try_cmpxchg(&stats->longest_ns, &longest, ns))
 		;
 }
 
@@ -86,13 +89,15 @@ static void chunk_end(struct dma_cache *dc)
 void dma_cache_begin(struct dma_cache *dc, enum dma_cache_op op)
 {
 	might_sleep();
-	*dc = (struct dma_cache) { .op = op, .start_ns = ktime_get_ns() };
-	chunk_begin(dc);
+	*dc = (struct dma_cache) { .op = op, .room = CHUNK_PAGES, .start_ns = ktime_get_ns() };
 }
 EXPORT_SYMBOL_NS_GPL(dma_cache_begin, DMA_CACHE);
 
-/* How to reach a page: -ENXIO for what is no memory, which has no dirty lines. */
-static int page_kind(unsigned long pfn)
+/*
+ * How to reach a page: 0 for the linear map, 1 for memory that is not in it, -ENXIO for what
+ * is no memory and has no dirty lines.
+ */
+static int dma_cache_kind(unsigned long pfn)
 {
 	struct page *page;
 
@@ -100,13 +105,14 @@ static int page_kind(unsigned long pfn)
 		page = pfn_to_page(pfn);
 		if (is_zone_device_page(page))
 			return is_pci_p2pdma_page(page) ? -ENXIO : 0;
-		if (!PageReserved(page))
+		if (!PageReserved(page) || page_is_ram(pfn))
 			return 0;
 	}
 	return arch_dma_cache_is_memory(PFN_PHYS(pfn)) ? 1 : -ENXIO;
 }
 
-static void count(struct dma_cache *dc, unsigned long pfn, unsigned long npages, int result)
+static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned long npages,
+			    int result)
 {
 	if (!npages)
 		return;
@@ -122,41 +128,44 @@ static void count(struct dma_cache *dc, unsigned long pfn, unsigned long npages,
 }
 
 /* Maintain what is mapped at @addr, stepping over the pages that fault. */
-static void maintain(struct dma_cache *dc, void *addr, unsigned long pfn, unsigned long npages)
+static void dma_cache_maintain(struct dma_cache *dc, void *addr, unsigned long pfn,
+			       unsigned long npages)
 {
 	unsigned long start = (unsigned long)addr, bad, done;
 	unsigned long end = start + npages * PAGE_SIZE;
 
 	while (npages) {
-		bad = arch_dma_cache_lines(dc->op, start, end, line_bytes);
-		dc->lines += (bad - start) / line_bytes;
+		bad = arch_dma_cache_lines(dc->op, start, end, dma_cache_line);
+		dc->lines += (bad - start) / dma_cache_line;
 		done = (bad - start) / PAGE_SIZE;
-		count(dc, pfn, done, 0);
+		dma_cache_count(dc, pfn, done, 0);
 		if (done == npages)
 			return;
 		pfn += done;
 		/* A poisoned page loses its linear mapping, pinned or not. */
-		count(dc, pfn, 1, pfn_valid(pfn) && PageHWPoison(pfn_to_page(pfn)) ?
-		      -EHWPOISON : -EFAULT);
+		dma_cache_count(dc, pfn, 1,
+				pfn_valid(pfn) && is_page_hwpoison(pfn_to_page(pfn)) ?
+				-EHWPOISON : -EFAULT);
 		pfn++;
 		npages -= done + 1;
 		start += (done + 1) * PAGE_SIZE;
 	}
 }
 
-/* Memory that the linear map may lack: hidden by mem=, no-map, or reserved. */
-static void maintain_unmapped(struct dma_cache *dc, unsigned long pfn, unsigned long npages)
+/* Memory that the linear map lacks: hidden by mem= (x86), or no-map. */
+static void dma_cache_maintain_unmapped(struct dma_cache *dc, unsigned long pfn,
+					unsigned long npages)
 {
 	void *addr;
 
-	/* Nobody pins it. */
+	/* Nobody pins it, so keep it from being unplugged. */
 	get_online_mems();
 	addr = memremap(PFN_PHYS(pfn), npages * PAGE_SIZE, MEMREMAP_WB);
 	if (addr) {
-		maintain(dc, addr, pfn, npages);
+		dma_cache_maintain(dc, addr, pfn, npages);
 		memunmap(addr);
 	} else {
-		count(dc, pfn, npages, -EFAULT);
+		dma_cache_count(dc, pfn, npages, -EFAULT);
 	}
 	put_online_mems();
 }
@@ -168,7 +177,7 @@ static void maintain_unmapped(struct dma_cache *dc, unsigned long pfn, unsigned 
  * @npages: how many pages
  *
  * What is no memory (MMIO, also of a PCI device that offers it as ZONE_DEVICE) is left
- * alone, as is poisoned memory.
+ * alone, as is poisoned memory that has lost its linear mapping.
  *
  * Context: May sleep. The pages are pinned, or reserved.
  */
@@ -176,23 +185,24 @@ void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages
 {
 	while (npages) {
 		unsigned long n = 1, most = min(npages, dc->room);
-		int kind = page_kind(pfn);
+		int kind = dma_cache_kind(pfn);
 
-		while (n < most && page_kind(pfn + n) == kind)
+		if (dc->room == CHUNK_PAGES)
+			dma_cache_chunk_begin(dc);
+		while (n < most && dma_cache_kind(pfn + n) == kind)
 			n++;
 		if (kind < 0)
-			count(dc, pfn, n, kind);
+			dma_cache_count(dc, pfn, n, kind);
 		else if (kind > 0)
-			maintain_unmapped(dc, pfn, n);
+			dma_cache_maintain_unmapped(dc, pfn, n);
 		else
-			maintain(dc, page_address(pfn_to_page(pfn)), pfn, n);
+			dma_cache_maintain(dc, page_address(pfn_to_page(pfn)), pfn, n);
 		pfn += n;
 		npages -= n;
 		dc->room -= n;
 		if (!dc->room) {
-			chunk_end(dc);
+			dma_cache_chunk_end(dc);
 			cond_resched();
-			chunk_begin(dc);
 		}
 	}
 }
@@ -211,16 +221,16 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
  */
 int dma_cache_end(struct dma_cache *dc)
 {
-	struct dma_cache_stats *s = &stats[dc->op];
+	struct dma_cache_stats *stats = &dma_cache_stats[dc->op];
 
 	if (dc->room != CHUNK_PAGES)
-		chunk_end(dc);
-	atomic64_add(dc->pages, &s->pages);
-	atomic64_add(dc->lines, &s->lines);
-	atomic64_add(dc->chunks, &s->chunks);
-	atomic64_add(dc->skipped, &s->skipped);
-	atomic64_add(dc->failed, &s->failed);
-	atomic64_add(ktime_get_ns() - dc->start_ns, &s->ns);
+		dma_cache_chunk_end(dc);
+	atomic64_add(dc->pages, &stats->pages);
+	atomic64_add(dc->lines, &stats->lines);
+	atomic64_add(dc->chunks, &stats->chunks);
+	atomic64_add(dc->skipped, &stats->skipped);
+	atomic64_add(dc->failed, &stats->failed);
+	atomic64_add(ktime_get_ns() - dc->start_ns, &stats->ns);
 	trace_dma_cache_done(dc);
 	if (dc->error && dc->op == DMA_CACHE_FLUSH)
 		pr_warn_once("dma_cache: %llu pages that a device had access to cannot be flushed\n",
@@ -234,9 +244,9 @@ static int dma_cache_show(struct seq_file *m, void *v)
 	static const char * const names[] = { "clean", "flush" };
 	unsigned int op;
 
-	seq_printf(m, "active %s\n", active ? "yes" : "no");
-	for (op = 0; op < ARRAY_SIZE(stats); op++) {
-		struct dma_cache_stats *s = &stats[op];
+	seq_printf(m, "active %s\n", dma_cache_on ? "yes" : "no");
+	for (op = 0; op < ARRAY_SIZE(dma_cache_stats); op++) {
+		struct dma_cache_stats *s = &dma_cache_stats[op];
 
 		seq_printf(m, "%s_instruction %s\n", names[op], arch_dma_cache_name(op));
 		seq_printf(m, "%s_pages %lld\n", names[op], atomic64_read(&s->pages));
@@ -257,13 +267,13 @@ static int __init dma_cache_setup(char *arg)
 
 	while ((word = strsep(&arg, ","))) {
 		if (!strcmp(word, "auto"))
-			mode = DMA_CACHE_AUTO;
+			dma_cache_mode = DMA_CACHE_AUTO;
 		else if (!strcmp(word, "on"))
-			mode = DMA_CACHE_ON;
+			dma_cache_mode = DMA_CACHE_ON;
 		else if (!strcmp(word, "off"))
-			mode = DMA_CACHE_OFF;
+			dma_cache_mode = DMA_CACHE_OFF;
 		else if (!strcmp(word, "clwb"))
-			want_clwb = true;
+			dma_cache_clwb = true;
 		else
 			pr_err("dma_cache: unknown option \"%s\"\n", word);
 	}
@@ -274,16 +284,17 @@ early_param("dma_cache", dma_cache_setup);
 /* Before any driver can make a domain */
 static int __init dma_cache_init(void)
 {
-	line_bytes = arch_dma_cache_init(want_clwb);
-	active = mode == DMA_CACHE_ON || (mode == DMA_CACHE_AUTO && ARCH_DMA_CACHE_AUTO);
-	if (active)
+	dma_cache_line = arch_dma_cache_init(dma_cache_clwb);
+	dma_cache_on = dma_cache_mode == DMA_CACHE_ON ||
+		       (dma_cache_mode == DMA_CACHE_AUTO && ARCH_DMA_CACHE_AUTO);
+	if (dma_cache_on)
 		pr_info("dma_cache: on%s: clean by %s, flush by %s, lines of %u bytes\n",
-			mode == DMA_CACHE_AUTO ? " by default" : "",
+			dma_cache_mode == DMA_CACHE_AUTO ? " by default" : "",
 			arch_dma_cache_name(DMA_CACHE_CLEAN), arch_dma_cache_name(DMA_CACHE_FLUSH),
-			line_bytes);
+			dma_cache_line);
 	else
 		pr_info("dma_cache: off%s: DMA must be coherent\n",
-			mode == DMA_CACHE_AUTO ? " by default" : "");
+			dma_cache_mode == DMA_CACHE_AUTO ? " by default" : "");
 	debugfs_create_file("dma_cache", 0444, NULL, NULL, &dma_cache_fops);
 	return 0;
 }

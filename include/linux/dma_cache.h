@@ -26,7 +26,7 @@ enum dma_cache_op {
  * @pages: pages maintained
  * @lines: cache lines maintained
  * @chunks: chunks, each with one pair of fences
- * @skipped: pages left alone, because they are poisoned or no memory
+ * @skipped: pages left alone: poisoned, or no memory
  * @failed: pages of cacheable memory that could not be reached
  * @start_ns: when the maintenance began
  * @chunk_ns: when the chunk began

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Cache maintenance for DMA on arm64: by virtual address to the point of coherency. */
-#include <linux/bitfield.h>
 #include <linux/dma_cache.h>
 #include <linux/init.h>
 #include <linux/memblock.h>
 
-#include <asm/cpufeature.h>
 #include <asm/dma_cache.h>
-#include <asm/sysreg.h>
 
+asmlinkage unsigned int dma_cache_line_size(void);
 asmlinkage unsigned long dma_cache_lines_cvac(unsigned long start, unsigned long end,
 					      unsigned long line);
 asmlinkage unsigned long dma_cache_lines_civac(unsigned long start, unsigned long end,
@@ -18,14 +16,11 @@ asmlinkage unsigned long dma_cache_lines_civac(unsigned long start, unsigned lon
  * arch_dma_cache_init() - find out the size of a line
  * @clwb: ignored: there is but one way to clean to the PoC
  *
- * CTR_EL0.DminLine is the log2 of the words in the smallest line (Arm ARM DDI 0487,
- * D24.2.36), here of any CPU.
- *
  * Return: size of a cache line in bytes.
  */
 unsigned int __init arch_dma_cache_init(bool clwb)
 {
-	return 4 << FIELD_GET(CTR_EL0_DminLine_MASK, read_sanitised_ftr_reg(SYS_CTR_EL0));
+	return dma_cache_line_size();
 }
 
 /**
@@ -61,7 +56,8 @@ unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, un
  * arch_dma_cache_is_memory() - whether there is cacheable memory
  * @phys: physical address of a page that has no struct page, or a reserved one
  *
- * Return: true for memory, also for what is not in the linear map (no-map).
+ * Return: true for memory, also for what is not in the linear map (no-map). Memory that mem=
+ * hides is known to nobody here.
  */
 bool arch_dma_cache_is_memory(phys_addr_t phys)
 {

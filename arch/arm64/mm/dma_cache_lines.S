@@ -10,6 +10,17 @@
 #include <asm/assembler.h>
 
 /*
+ * dma_cache_line_size()
+ *
+ * Returns the size in bytes of the smallest line of any CPU: CTR_EL0.DminLine is the log2 of
+ * its words (Arm ARM DDI 0487, D24.2.36).
+ */
+SYM_FUNC_START(dma_cache_line_size)
+	dcache_line_size x0, x1
+	ret
+SYM_FUNC_END(dma_cache_line_size)
+
+/*
  * dma_cache_lines_cvac(start, end, line)
  * dma_cache_lines_civac(start, end, line)
  *

@@ -12,13 +12,11 @@
 #define DMA_CACHE_EXTABLE(insn, fixup)	_ASM_EXTABLE(insn, fixup)
 #include <asm/dma_cache_lines.h>
 
-enum lines {
+static enum {
 	CLFLUSH,
 	CLFLUSHOPT,
 	CLWB,
-};
-
-static enum lines lines[2] __ro_after_init;
+} dma_cache_insn[2] __ro_after_init;
 
 /**
  * arch_dma_cache_init() - choose the instructions
@@ -29,10 +27,12 @@ static enum lines lines[2] __ro_after_init;
  */
 unsigned int __init arch_dma_cache_init(bool clwb)
 {
-	if (boot_cpu_has(X86_FEATURE_CLFLUSHOPT))
-		lines[DMA_CACHE_CLEAN] = lines[DMA_CACHE_FLUSH] = CLFLUSHOPT;
+	if (boot_cpu_has(X86_FEATURE_CLFLUSHOPT)) {
+		dma_cache_insn[DMA_CACHE_CLEAN] = CLFLUSHOPT;
+		dma_cache_insn[DMA_CACHE_FLUSH] = CLFLUSHOPT;
+	}
 	if (clwb && boot_cpu_has(X86_FEATURE_CLWB))
-		lines[DMA_CACHE_CLEAN] = CLWB;
+		dma_cache_insn[DMA_CACHE_CLEAN] = CLWB;
 	return boot_cpu_data.x86_clflush_size;
 }
 
@@ -48,7 +48,7 @@ const char *arch_dma_cache_name(enum dma_cache_op op)
 		[CLFLUSH] = "CLFLUSH", [CLFLUSHOPT] = "CLFLUSHOPT", [CLWB] = "CLWB",
 	};
 
-	return names[lines[op]];
+	return names[dma_cache_insn[op]];
 }
 
 /**
@@ -64,7 +64,7 @@ const char *arch_dma_cache_name(enum dma_cache_op op)
 unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end,
 				   unsigned int line)
 {
-	switch (lines[op]) {
+	switch (dma_cache_insn[op]) {
 	case CLWB:
 		return dma_cache_lines_clwb(start, end, line);
 	case CLFLUSHOPT:

@@ -15,12 +15,12 @@ unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, un
 				   unsigned int line);
 bool arch_dma_cache_is_memory(phys_addr_t phys);
 
-/*
- * CLFLUSHOPT and CLWB are ordered by fences, not by each other (Intel SDM volume 2A,
- * CLFLUSHOPT; volume 3A, 9.2.5).
- */
 static inline void arch_dma_cache_fence(void)
 {
+	/*
+	 * CLFLUSHOPT and CLWB are ordered by fences, not by each other (Intel SDM volume 2A,
+	 * CLFLUSHOPT; volume 3A, 9.2.5).
+	 */
 	mb();
 }
 
