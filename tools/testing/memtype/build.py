@@ -24,6 +24,10 @@ from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, TREES, Error, fail, ou
 INSIDE = "/memtype"
 # What each machine has beside selftests.
 PROGRAMS = ["tools/testing/memtype/init.c", "tools/kvm/memtype/kvm-memtype.c"]
+# What the programs of a directory need and its Makefile does not say: a header of ours that the
+# compiler reads first, and further headers that they are built from.
+HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
+                     "drivers/iommu/iommufd/iommufd_test.h"]}
 # Seconds between two signs of life of a long build.
 PROGRESS = 15
 # What the Debian archive is signed with, on every Debian.
@@ -138,16 +142,19 @@ def kernel(arch: str) -> Path:
 
 
 def selftest_programs(arch: str, out: Path, wanted: list[Path], what: str, *words: str,
-                      **env: str) -> Path:
+                      cflags: str = "") -> Path:
     """Builds selftest programs of one directory with its own Makefile; returns make's log."""
     directory = wanted[0].parts[0]
+    local = [str((TREES["patched"] / name).resolve()) for name in HEADERS.get(directory, [])]
+    first = f"-include {local[0]} " if local else ""
     headers = BUILD / "selftests" / arch / "headers/usr/include"
     log = out / f"{directory}.log"
     (out / directory).mkdir(parents=True, exist_ok=True)
     make(what, arch, log, "-C", TREES["patched"] / "tools/testing/selftests" / directory,
          f"OUTPUT={out / directory}", f"LINUX_HDR_PATH={headers}",
          f"KHDR_INCLUDES=-isystem {headers}", "LDFLAGS=-pthread -no-pie -static",
-         *words, *[out / path for path in wanted], **env)
+         *words, *[out / path for path in wanted], CFLAGS=first + cflags,
+         LOCAL_HDRS=" ".join(local))
     return log
 
 

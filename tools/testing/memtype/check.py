@@ -175,7 +175,7 @@ def program_warnings(arch: str) -> list[str]:
     for path in data.programs(arch) + [Path("memtype/misbehave"), Path(bench.PROGRAM)]:
         if f"tools/testing/selftests/{path}.c" in sources:
             log = build.selftest_programs(arch, out, [path], f"{path.name} warnings",
-                                          f"CC={compiler}", CFLAGS=" ".join(W1))
+                                          f"CC={compiler}", cflags=" ".join(W1))
             problems += [line for line in log.read_text().splitlines()
                          if path.name in line and re.search(r"(warning|error): ", line)
                          and not HARNESS.search(line)]
@@ -196,16 +196,21 @@ def kernel_doc() -> list[str]:
 
 
 def trailers() -> list[str]:
-    """What `make mutate` would refuse."""
+    """What `make mutate` would refuse, and mutations that do not apply."""
     machines = data.all_machines()
     tests = data.all_tests(machines)
     problems = []
-    for series in (REPO / "patches").glob("*/series"):
-        for name in [name for group in tree.read_series(series.parent) for name in group.patches]:
-            try:
-                mutate.read_hook(series.parent / name, machines, tests)
-            except settings.Error as error:
-                problems.append(str(error))
+    patches = [series.parent / name for series in (REPO / "patches").glob("*/series")
+               for group in tree.read_series(series.parent) for name in group.patches]
+    for patch in patches + mutate.mutations():
+        try:
+            hook = mutate.read_hook(patch, machines, tests)
+            if hook.mutation:
+                mutate.changed_commit(hook)
+        except mutate.DoesNotApply as error:
+            problems.append(f"{patch.name} does not apply: {error}")
+        except settings.Error as error:
+            problems.append(str(error))
     return problems
 
 
@@ -288,7 +293,7 @@ CHECKS: dict[str, Callable[..., list[str]]] = {
     "arm64 exit barrier": barrier.exit_barrier,
     "kernel-doc": kernel_doc,
     "Sphinx": sphinx,
-    "Red-without trailers": trailers,
+    "Red-without and Red-with trailers": trailers,
     "Python: mypy --strict, flake8": python,
     "shell: shellcheck": shell,
     "documents": documents,

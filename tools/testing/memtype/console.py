@@ -62,6 +62,7 @@ class Test:
     program: str = ""
     args: list[str] = field(default_factory=list)
     ktap: bool = True
+    fails: dict[str, str] = field(default_factory=dict)
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -296,13 +297,15 @@ class Judge:
                 return [self.result(test.suite, PROGRAM, NONE, f"did not run: {why}")]
 
         results = self.ktap(test, segment, lines) if test.ktap else []
+        expected = [self.expect_failure(result, test.fails[result.test])
+                    for result in results if result.test in test.fails]
         results += self.cells(test, segment, lines)
         # What the kernel says before KUnit starts is the boot's.
         skipped = len(before_ktap(segment)) if test.suite == KUNIT else 0
         splat = self.report(test.suite, Segment(test.suite, segment.lines[skipped:]))
         if splat:
             results.append(splat)
-        verdict = self.verdict(test, segment, lines, results)
+        verdict = self.verdict(test, segment, lines, results, any(expected))
         if verdict.status != PASS or not results:
             results.append(verdict)
         return results + self.walks(test.suite, segment)
@@ -328,6 +331,16 @@ class Judge:
         results += [self.result(test.suite, "KTAP", FAIL, error, segment) for error in errors
                     if segment.how == "exit"]
         return results
+
+    def expect_failure(self, result: Result, why: str) -> bool:
+        """Turns the result of a test that cannot pass here into a skip, and a pass into a failure;
+        returns whether it failed as expected."""
+        if result.status == FAIL:
+            result.status, result.reason, result.log = SKIP, f"fails as expected: {why}", []
+            return True
+        if result.status == PASS:
+            result.status, result.reason = FAIL, f"passes, and tests.toml says that it fails: {why}"
+        return False
 
     def cells(self, test: Test, segment: Segment, lines: list[str]) -> list[Result]:
         """One result per cell that the program printed or that was expected of it."""
@@ -373,8 +386,8 @@ class Judge:
                 f"the program printed {len(self.probes)} probes")
 
     def verdict(self, test: Test, segment: Segment, lines: list[str],
-                results: list[Result]) -> Result:
-        """The program as a whole."""
+                results: list[Result], expected: bool) -> Result:
+        """The program as a whole; `expected` says that tests of it failed as expected."""
         def say(status: str, reason: str) -> Result:
             return self.result(test.suite, PROGRAM, status, reason, segment)
 
@@ -392,7 +405,7 @@ class Judge:
             return say(SKIP, reason) if reason else say(FAIL, "skipped without a reason")
         if segment.code:
             # Failed tests already say so, unless there are none.
-            if test.ktap and any(result.status == FAIL for result in results):
+            if expected or test.ktap and any(result.status == FAIL for result in results):
                 return say(PASS, "")
             return say(FAIL, f"exit code {segment.code}")
         if test.ktap and not any(not result.value for result in results):

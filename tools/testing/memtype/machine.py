@@ -62,7 +62,7 @@ class Run:
         machine = self.machine
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
-        places = {"run": self.directory}
+        places: dict[str, str | Path] = {"run": self.directory, "cpu": machine.cpu}
         if "{qemu10}" in machine.command:
             places["qemu10"] = build.qemu10()
         self.command = shlex.split(machine.command.format(**places))

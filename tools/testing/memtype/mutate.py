@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`make mutate`: proves that the tests can fail.
 
-The trailer "Red-without:" of a patch says what goes red when it is missing. Here it goes missing:
+The trailer "Red-without:" of a hook says what goes red when it is missing. Here it goes missing:
 the kernel tree is checked out without that one patch, built, and booted with the named suite.
-Objects are incremental, so a patch costs what depends on the files that it touches.
+The trailer "Red-with:" of a mutation, a patch that puts a defect into the full tree, says what goes
+red with it. Objects are incremental, so a patch costs what depends on the files that it touches.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import textwrap
 import time
+import unittest
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,24 +32,33 @@ import matrix
 import settings
 import tree
 from console import CRASH, FAIL, NONE, PASS, PROGRAM, SKIP, STATUSES, TIMEOUT, Result, Test
-from settings import ARCHES, BUILD, CONFIG, HOOK, KERNEL, OUT, TREES, Error, fail, say
+from settings import ARCHES, BUILD, CONFIG, HERE, HOOK, KERNEL, OUT, TREES, Error, fail, say
 from tree import git
 
 # The trailers of patches without which configuration or build fails, or that of the documents.
 STRUCTURE, DOCUMENTS = "build", "documents"
+# The first word of the trailer of a mutation that a unit test of the kernel's code catches.
+UNIT = "unit"
+MUTATIONS = HERE / "mutations"
 ABSENT = "absent"
 RED, GREEN, STRUCTURAL = "red", "green", "structural"
-DOES_NOT_REVERSE, NOT_PROVEN = "does not reverse", "not proven"
+DOES_NOT_APPLY, NOT_PROVEN = "does not apply", "not proven"
 
 
 @dataclass
 class Hook:
-    """A patch of the series with its trailer; only that of a test names machine, suite and test."""
+    """A patch of the series, or a mutation, with what its trailer says; machine and suite are only
+    there if that is a test of theirs."""
     patch: Path
-    red_without: str
+    trailer: str
+    what: str
     machine: str = ""
     suite: str = ""
     test: str = ""
+
+    @property
+    def mutation(self) -> bool:
+        return self.trailer == "Red-with"
 
 
 @dataclass
@@ -54,14 +66,14 @@ class Outcome:
     """One object of mutate.json's "results"; README.rst documents the fields."""
     hook: str
     subject: str
-    red_without: str
+    trailer: str
     status: str
     reason: str
     seconds: float
 
 
-class DoesNotReverse(Error):
-    """Other patches of the series build on this one."""
+class DoesNotApply(Error):
+    """Other patches of the series build on this one, or what a mutation changes is no more."""
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -71,24 +83,35 @@ def chosen(names: list[str]) -> list[str]:
         matched = {name for name in names for wanted in (pattern, f"{pattern:0>4}-*")
                    if fnmatch.fnmatchcase(name, wanted)}
         if not matched:
-            fail(f"no patch of the series matches “{pattern}” of HOOK={HOOK}; there are:\n  "
+            fail(f"no hook or mutation matches “{pattern}” of HOOK={HOOK}; there are:\n  "
                  + "\n  ".join(names))
         found |= matched
     return [name for name in names if name in found]
 
 
+def mutations() -> list[Path]:
+    return sorted(MUTATIONS.glob("*.patch"))
+
+
 def read_hook(patch: Path, machines: dict[str, data.Machine], tests: list[Test]) -> Hook:
     """Reads the trailer; what it names must exist."""
-    trailers = re.findall(r"^Red-without: *(.*?) *$", patch.read_text().split("\n---\n")[0], re.M)
-    if len(trailers) != 1:
-        fail(f"{patch.name} must have one trailer “Red-without:”, and has {len(trailers)}")
-    where = f"{patch.name}: “Red-without: {trailers[0]}”"
-    if trailers[0] in (STRUCTURE, DOCUMENTS):
-        return Hook(patch, trailers[0])
-    words = trailers[0].split(maxsplit=2)
+    trailer = "Red-with" if patch.parent == MUTATIONS else "Red-without"
+    found = re.findall(rf"^{trailer}: *(.*?) *$", patch.read_text().split("\n---\n")[0], re.M)
+    if len(found) != 1:
+        fail(f"{patch.name} must have one trailer “{trailer}:”, and has {len(found)}")
+    where = f"{patch.name}: “{trailer}: {found[0]}”"
+    if found[0] in (STRUCTURE, DOCUMENTS) and trailer == "Red-without":
+        return Hook(patch, trailer, found[0])
+    words = found[0].split(maxsplit=2)
+    if words[0] == UNIT and len(words) == 2:
+        hook = Hook(patch, trailer, found[0], test=words[1])
+        if not unit_tests(hook).countTestCases():
+            fail(f"{where}: there is no such test")
+        return hook
     if len(words) != 3:
-        fail(f"{where} is none of “{STRUCTURE}”, “{DOCUMENTS}” and “<machine> <suite> <test>”")
-    hook = Hook(patch, trailers[0], *words)
+        fail(f"{where} is none of “{STRUCTURE}”, “{DOCUMENTS}”, “{UNIT} <test>” and "
+             "“<machine> <suite> <test>”")
+    hook = Hook(patch, trailer, found[0], *words)
     if hook.machine not in machines:
         fail(f"{where}: machines.toml has no {hook.machine}")
     if not any(test.suite == hook.suite and hook.machine in test.machines for test in tests):
@@ -96,16 +119,17 @@ def read_hook(patch: Path, machines: dict[str, data.Machine], tests: list[Test])
     return hook
 
 
-def commit_without(patch: Path) -> str:
-    """A commit of the tree with this patch reversed and all others kept."""
+def changed_commit(hook: Hook) -> str:
+    """A commit of the tree with this hook reversed or this mutation applied, and all else kept."""
     index = TREES["patched"] / ".git/memtype-mutate.index"
     git("read-tree", "HEAD", index=index)
     try:
-        git("apply", "--cached", "--reverse", patch, index=index)
+        git("apply", "--cached", *([] if hook.mutation else ["--reverse"]), hook.patch, index=index)
     except Error as error:
-        raise DoesNotReverse(str(error).split("\n", 1)[1]) from error
+        raise DoesNotApply(str(error).split("\n", 1)[1]) from error
+    how = "with" if hook.mutation else "without"
     return git("commit-tree", "-p", "HEAD", git("write-tree", index=index),
-               text=f"{tree.MUTATED} without {patch.name} (git checkout memtype undoes this)\n")
+               text=f"{tree.MUTATED} {how} {hook.patch.name} (git checkout memtype undoes this)\n")
 
 
 def checkout(where: str, stale: bool) -> None:
@@ -147,7 +171,7 @@ def build_all(arch: str) -> Path:
 def used(hooks: list[Hook], machines: dict[str, data.Machine]) -> list[str]:
     """The architectures to build for: STRUCTURE is of all."""
     return [arch for arch in ARCHES if any(
-        hook.red_without == STRUCTURE or hook.machine and machines[hook.machine].arch == arch
+        hook.what == STRUCTURE or hook.machine and machines[hook.machine].arch == arch
         for hook in hooks)]
 
 
@@ -165,29 +189,52 @@ def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
     return ABSENT, f"{hook.suite} has no test “{hook.test}”"
 
 
+def unit_tests(hook: Hook) -> unittest.TestSuite:
+    """The tests of tests/ that the trailer names."""
+    if str(HERE / "tests") not in sys.path:
+        sys.path.insert(0, str(HERE / "tests"))
+    loader = unittest.TestLoader()
+    found = loader.loadTestsFromName(hook.test)
+    return unittest.TestSuite() if loader.errors else found
+
+
+def run_unit(hook: Hook) -> tuple[str, str]:
+    """Status of a unit test, which compiles what the tree has now, and why it is not a pass."""
+    outcome = unittest.TestResult()
+    unit_tests(hook).run(outcome)
+    for status, found in ((NONE, outcome.errors), (FAIL, outcome.failures),
+                          (SKIP, outcome.skipped)):
+        if found:
+            return status, found[0][1].strip().splitlines()[-1]
+    return PASS, ""
+
+
 def documents() -> list[str]:
     """What the check of the kernel's documents finds."""
     import check    # which imports this module
     return check.sphinx()
 
 
-def try_without(hook: Hook, machines: dict[str, data.Machine], tests: list[Test],
+def try_changed(hook: Hook, machines: dict[str, data.Machine], tests: list[Test],
                 progress: matrix.Progress) -> tuple[str, str]:
-    """Status and reason of a hook, from the tree as it is now, without the patch."""
-    if hook.red_without == DOCUMENTS:
+    """Status and reason of a hook, from the tree as it is now, without it or with the mutation."""
+    if hook.what == DOCUMENTS:
         problems = documents()
         return (RED, problems[0]) if problems else (GREEN, "the documents build without it")
-    arches = used([hook], machines)
-    try:
-        images = {arch: build_all(arch) for arch in arches}
-    except Error as error:
-        return STRUCTURAL if hook.machine else RED, str(error)
-    if not hook.machine:
-        return GREEN, f"everything builds without it, for {' and '.join(arches)}"
-    _, results = matrix.run_one(
-        machines[hook.machine], [test for test in tests if test.suite == hook.suite],
-        images[arches[0]], progress, OUT / "mutate" / hook.patch.stem)
-    status, reason = status_of(hook, results)
+    if hook.what.startswith(f"{UNIT} "):
+        status, reason = run_unit(hook)
+    else:
+        arches = used([hook], machines)
+        try:
+            images = {arch: build_all(arch) for arch in arches}
+        except Error as error:
+            return STRUCTURAL if hook.machine else RED, str(error)
+        if not hook.machine:
+            return GREEN, f"everything builds without it, for {' and '.join(arches)}"
+        _, results = matrix.run_one(
+            machines[hook.machine], [test for test in tests if test.suite == hook.suite],
+            images[arches[0]], progress, OUT / "mutate" / hook.patch.stem)
+        status, reason = status_of(hook, results)
     # A test that did not come to its end says nothing: anything may have stopped it.
     verdicts = {FAIL: RED, CRASH: RED, NONE: NOT_PROVEN, TIMEOUT: NOT_PROVEN}
     return verdicts.get(status, GREEN), f"{status}: {reason}" if reason else status
@@ -211,23 +258,23 @@ def run_full(hooks: list[Hook], machines: dict[str, data.Machine], tests: list[T
 def mutate_one(hook: Hook, full: list[Result], machines: dict[str, data.Machine],
                tests: list[Test], progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook."""
-    if hook.machine:
-        status, reason = status_of(hook, full)
+    if hook.test:
+        status, reason = status_of(hook, full) if hook.machine else run_unit(hook)
         if status != PASS:
             return NOT_PROVEN, f"on the full tree it is {status}: {reason}"
-    if hook.red_without == DOCUMENTS and (problems := documents()):
+    if hook.what == DOCUMENTS and (problems := documents()):
         return NOT_PROVEN, f"on the full tree: {problems[0]}"
     try:
-        commit = commit_without(hook.patch)
-    except DoesNotReverse as error:
-        return DOES_NOT_REVERSE, str(error)
+        commit = changed_commit(hook)
+    except DoesNotApply as error:
+        return DOES_NOT_APPLY, str(error)
     with checked_out(commit):
-        return try_without(hook, machines, tests, progress)
+        return try_changed(hook, machines, tests, progress)
 
 
 def table(outcomes: list[Outcome]) -> str:
-    lines = [("hook", "red without", "result", "seconds", "reason")]
-    lines += [(outcome.hook, outcome.red_without, outcome.status, f"{outcome.seconds:.0f}",
+    lines = [("patch", "trailer", "result", "seconds", "reason")]
+    lines += [(outcome.hook, outcome.trailer, outcome.status, f"{outcome.seconds:.0f}",
                textwrap.shorten(outcome.reason, 120, placeholder=" ...")) for outcome in outcomes]
     return settings.columns(lines)
 
@@ -238,8 +285,10 @@ def mutate() -> int:
     machines = data.all_machines()
     tests = data.all_tests(machines)
     base = tree.lay("patched")
-    series = [name for group in tree.read_series(base.patches) for name in group.patches]
-    hooks = [read_hook(base.patches / name, machines, tests) for name in chosen(series)]
+    series = [base.patches / name for group in tree.read_series(base.patches)
+              for name in group.patches]
+    patches = {path.name: path for path in [*series, *mutations()]}
+    hooks = [read_hook(patches[name], machines, tests) for name in chosen(list(patches))]
     if tree.dirty("patched"):
         fail(f"{TREES['patched']} has uncommitted changes: commit them there first\n"
              f"{tree.dirty('patched')}")
@@ -251,11 +300,12 @@ def mutate() -> int:
 
     outcomes = []
     for hook in hooks:
-        say(f"without {hook.patch.name}:")
+        say(f"{'with' if hook.mutation else 'without'} {hook.patch.name}:")
         start = time.monotonic()
         status, reason = mutate_one(hook, full, machines, tests, progress)
-        outcomes.append(Outcome(hook.patch.name, tree.subject(hook.patch), hook.red_without,
-                                status, reason, round(time.monotonic() - start, 1)))
+        outcomes.append(Outcome(hook.patch.name, tree.subject(hook.patch),
+                                f"{hook.trailer}: {hook.what}", status, reason,
+                                round(time.monotonic() - start, 1)))
         say(f"  {status}")
     say("the full tree again:")
     # Otherwise a full disk or the like would make every “build” red.
@@ -268,7 +318,7 @@ def mutate() -> int:
         "results": [dataclasses.asdict(outcome) for outcome in outcomes],
     }, indent=1) + "\n")
     red = sum(outcome.status == RED for outcome in outcomes)
-    say(f"\n{table(outcomes)}\n\nmutate: {red} of {len(outcomes)} hooks proven")
+    say(f"\n{table(outcomes)}\n\nmutate: {red} of {len(outcomes)} proven")
     return 0 if red == len(outcomes) else 1
 
 

@@ -26,6 +26,8 @@ import settings
 from settings import BUILD, KSRC, OUT, REPO, TREES, fail, output, say
 
 DEBIAN_SERIES = "6.12"
+# The directories of the repository that are not laid over the kernel tree.
+ASIDE = (".ci/", "patches/", "tools/testing/memtype/mutations/")
 INSTRUMENTS = "test instruments"
 DEBIAN = "refs/memtype/debian"      # the unpacked source package
 BRANCHES = {"patched": "memtype", "base": "memtype-base"}
@@ -212,8 +214,8 @@ def overlay_files() -> list[str]:
     """The repository's files that are laid over the kernel tree, uncommitted ones included."""
     listed = output(["git", "-C", REPO, "ls-files", "-z", "--cached", "--others",
                      "--exclude-standard"]).split("\0")
-    return sorted(name for name in set(listed) if "/" in name
-                  and not name.startswith((".ci/", "patches/")) and (REPO / name).is_file()
+    return sorted(name for name in set(listed) if "/" in name and not name.startswith(ASIDE)
+                  and (REPO / name).is_file()
                   and not any((REPO / name).is_relative_to(made) for made in (BUILD, OUT)))
 
 

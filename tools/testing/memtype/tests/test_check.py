@@ -12,6 +12,7 @@ from unittest import mock
 
 import build
 import check
+import mutate
 import tree
 from settings import REPO
 
@@ -95,9 +96,16 @@ class Trailers(unittest.TestCase):
             for name, trailer in (("1", "Red-without: build\n"), ("2", ""),
                                   ("3", "Red-without: vax kvm/memtype_test a test\n")):
                 (patches / f"{name}.patch").write_text(f"Subject: a\n\n{trailer}---\n")
-            second, third = check.trailers()
+            mutations = Path(scratch) / "mutations"
+            mutations.mkdir()
+            (mutations / "defect.patch").write_text(
+                "Subject: a\n\nRed-with: x86-amd kunit a test\n---\n"
+                "--- a/mm/none.c\n+++ b/mm/none.c\n@@ -1 +1 @@\n-old\n+new\n")
+            with mock.patch.object(mutate, "MUTATIONS", mutations):
+                second, third, defect = check.trailers()
         self.assertIn("2.patch must have one trailer", second)
         self.assertIn("machines.toml has no vax", third)
+        self.assertIn("defect.patch does not apply", defect)
 
 
 class OurLines(unittest.TestCase):

@@ -70,6 +70,19 @@ class Console(unittest.TestCase):
         self.assertEqual(self.statuses(way("fail")), {"good": PASS, "broken": FAIL})
         self.assertIn("not ok 2 broken", "\n".join(self.one(way("fail"))["broken"].log))
 
+    def test_expected_failure(self) -> None:
+        results = self.one(way("fail", fails={"broken": "a reason"}))
+        self.assertEqual((results["broken"].status, results["broken"].reason),
+                         (SKIP, "fails as expected: a reason"))
+        self.assertEqual(results["good"].status, PASS)
+        # Nor does the program fail for its exit code alone.
+        self.assertNotIn(PROGRAM, results)
+
+    def test_unexpected_pass(self) -> None:
+        result = self.one(way("fail", fails={"good": "a reason"}))["good"]
+        self.assertEqual(result.status, FAIL)
+        self.assertIn("passes, and tests.toml says that it fails", result.reason)
+
     def test_skip(self) -> None:
         self.assertEqual(self.statuses(way("skip")), {"good": PASS, "needs another machine": SKIP})
         self.assertEqual(self.one(way("skip"))["needs another machine"].reason,

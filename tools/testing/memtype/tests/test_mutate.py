@@ -57,7 +57,8 @@ class Mutate(unittest.TestCase):
         base = tree.Base(self.base, "6.12.117", self.patches)
         for owner, name, stand_in in (
                 (mutate, "git", functools.partial(tree.git, tree=self.linux)),
-                (mutate, "BUILD", top), (mutate, "OUT", self.out), (mutate, "HOOK", ""),
+                (mutate, "MUTATIONS", top / "mutations"), (mutate, "BUILD", top),
+                (mutate, "OUT", self.out), (mutate, "HOOK", ""),
                 (tree, "lay", lambda kernel: base), (build, "selftests", lambda arch: None),
                 (build, "kernel", self.kernel), (matrix, "run_one", self.run_one),
                 (matrix, "environment", lambda base, runs: {"kernel": "6.12.117"})):
@@ -132,8 +133,8 @@ class Mutate(unittest.TestCase):
         self.assertEqual(why, "fail: why fail")
         self.assertEqual(self.boots, ["full", "0001-mm-First"])
         result = json.loads((self.out / "mutate.json").read_text())["results"][0]
-        self.assertEqual((result["hook"], result["subject"], result["red_without"]),
-                         ("0001-mm-First.patch", "mm: First", FIRST))
+        self.assertEqual((result["hook"], result["subject"], result["trailer"]),
+                         ("0001-mm-First.patch", "mm: First", f"Red-without: {FIRST}"))
 
     def test_green(self) -> None:
         for self.without in (PASS, SKIP, ""):
@@ -173,13 +174,13 @@ class Mutate(unittest.TestCase):
             self.run_mutate("2")
         self.assertEqual([call.args[0] for call in kernel.mock_calls], list(ARCHES) * 3)
 
-    def test_does_not_reverse(self) -> None:
+    def test_does_not_apply(self) -> None:
         self.kconfig.write_text(
             self.kconfig.read_text().replace("\tdefault y", "\tdefault y\n\thelp", 1))
         self.commit("mm: Build on the first")
         self.head = self.git("rev-parse", "HEAD")
         code, ((status, why),) = self.run_mutate("1")
-        self.assertEqual((code, status), (1, "does not reverse"))
+        self.assertEqual((code, status), (1, "does not apply"))
         self.assertIn("mm/Kconfig", why)
 
     def test_not_proven(self) -> None:
@@ -212,6 +213,84 @@ class Mutate(unittest.TestCase):
         with mock.patch.object(mutate, "git", full), \
                 self.assertRaisesRegex(Error, "No space left"):
             self.run_mutate("2")
+
+    def mutation(self, what: str, old: str = "OPTION_3\n\tbool\n\tdefault y",
+                 new: str = "OPTION_3\n\tbool") -> None:
+        """Writes mutations/defect.patch, which by default takes OPTION_3 back."""
+        text = self.kconfig.read_text()
+        self.kconfig.write_text(text.replace(old, new, 1))
+        mutate.MUTATIONS.mkdir(exist_ok=True)
+        (mutate.MUTATIONS / "defect.patch").write_text(
+            f"From: Dev <dev@example.org>\nSubject: [PATCH] A defect\n\nRed-with: {what}\n---\n"
+            + self.git("diff") + "\n")
+        self.kconfig.write_text(text)
+
+    def test_mutation(self) -> None:
+        self.mutation(FIRST)
+        self.assertEqual(self.run_mutate("defect*"), (0, [("red", "fail: why fail")]))
+        self.assertEqual(self.boots, ["full", "defect"])
+        result = json.loads((self.out / "mutate.json").read_text())["results"][0]
+        self.assertEqual((result["hook"], result["trailer"]),
+                         ("defect.patch", f"Red-with: {FIRST}"))
+
+    def test_mutation_that_nothing_catches(self) -> None:
+        self.mutation(FIRST)
+        self.without = PASS
+        self.assertEqual(self.run_mutate("defect*"), (1, [("green", "pass: why pass")]))
+
+    def test_mutation_that_does_not_apply(self) -> None:
+        self.mutation(FIRST)
+        self.kconfig.write_text(
+            self.kconfig.read_text().replace("\tdefault y", "\tdefault y\n\thelp", 1))
+        self.commit("mm: Change what it changes")
+        self.head = self.git("rev-parse", "HEAD")
+        code, ((status, _),) = self.run_mutate("defect*")
+        self.assertEqual((code, status), (1, "does not apply"))
+
+    def test_mutation_that_a_unit_test_catches(self) -> None:
+        kconfig, has = self.kconfig, self.has
+
+        class Unit(unittest.TestCase):
+            def test_option(self) -> None:
+                self.assertTrue(has("OPTION_3"), "no OPTION_3")
+
+            def test_nothing(self) -> None:
+                self.assertTrue(kconfig.exists())
+
+            def test_error(self) -> None:
+                if not has("OPTION_3"):
+                    raise OSError("no compiler")
+
+            @unittest.skip("no reason")
+            def test_skip(self) -> None:
+                pass
+
+        def load(_loader: unittest.TestLoader, name: str) -> unittest.TestSuite:
+            return unittest.TestSuite([Unit(name.split(".")[-1])])
+
+        with mock.patch.object(unittest.TestLoader, "loadTestsFromName", load):
+            for test, code, status, why in (
+                    ("test_option", 0, "red",
+                     "fail: AssertionError: False is not true : no OPTION_3"),
+                    ("test_nothing", 1, "green", "pass"),
+                    ("test_error", 1, "not proven", "none: OSError: no compiler"),
+                    ("test_skip", 1, "not proven", "on the full tree it is skip: no reason")):
+                with self.subTest(test):
+                    self.mutation(f"unit test_some.Unit.{test}")
+                    self.assertEqual(self.run_mutate("defect*"), (code, [(status, why)]))
+        self.assertEqual(self.boots, [])
+
+    def test_trailers_of_mutations(self) -> None:
+        for what, said in (("", "must have one trailer “Red-with:”, and has 0"),
+                           ("build", "none of “build”"),
+                           ("unit test_mutate.Nothing", "there is no such test"),
+                           (f"vax {SUITE} a test", "machines.toml has no vax")):
+            with self.subTest(what):
+                self.mutation(what)
+                if not what:
+                    path = mutate.MUTATIONS / "defect.patch"
+                    path.write_text(path.read_text().replace("Red-with", "Red-without"))
+                self.assertIn(said, self.error())
 
     def test_selection(self) -> None:
         names = ["0001-mm-first.patch", "0002-mm-second.patch", "0012-kvm-third.patch"]
