@@ -102,17 +102,17 @@ def lost_options(wanted: dict[str, str], config: str) -> list[str]:
             and not (line.endswith("is not set") and f"{option}=" not in config)]
 
 
-def configure(arch: str, out: Path | None = None, without: str = "") -> None:
+def configure(arch: str, out: Path | None = None, without: tuple[str, ...] = (),
+              files: list[Path] | None = None) -> None:
     """allnoconfig + fragments; stops if an option did not survive.
 
-    `without` names an option to switch off, and with it those whose names begin like it.
+    `without` names options to switch off, and with them those whose names begin like them; `files`
+    are other fragments.
     """
     out = out or objects(arch)
-    wanted = wanted_options(fragments(arch))
-    if without:
-        wanted = {option: line for option, line in wanted.items()
-                  if not option.startswith(without)}
-        wanted[without] = f"# {without} is not set"
+    wanted = {option: line for option, line in wanted_options(files or fragments(arch)).items()
+              if not option.startswith(without)}
+    wanted.update({option: f"# {option} is not set" for option in without})
     merged = "\n".join(wanted.values()) + "\n"
     stamp = out / "memtype.config"
     key = f"# {output(['git', '-C', TREES[KERNEL], 'rev-parse', 'HEAD^{tree}'])}{merged}"

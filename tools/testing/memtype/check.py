@@ -35,8 +35,12 @@ W1 = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wmissi
 HARNESS = re.compile(r"(previous prototype for|symbol) .\w+_(setup|teardown)")
 # Where kernel objects are built; the rest of our C is programs.
 KERNEL_DIRECTORIES = ("arch/", "drivers/", "mm/", "virt/", "lib/", "kernel/")
-# Without it the kernel behaves as the base.
-OPTION = "CONFIG_KVM_MEMTYPE"
+# Without them the kernel behaves as the base; the last depends on the one before it.
+OPTIONS = ("CONFIG_KVM_MEMTYPE", "CONFIG_DMA_CACHE", "CONFIG_VFIO_MOCK")
+# In the name of every function of cache maintenance, also of those that are inlined when it is on.
+DMA_CACHE = "dma_cache"
+# The modules that maintain caches.
+MODULES = ("drivers/iommu/iommufd/iommufd.ko", "drivers/vfio/vfio_iommu_type1.ko")
 # Of `git diff --diff-filter`.
 OVERLAY, HOOKED = "A", "M"
 
@@ -143,12 +147,12 @@ def symbols(arch: str, path: Path, *options: str) -> Counter[str]:
 
 
 def option_off(arch: str) -> list[str]:
-    """With OPTION off, what our patches touch must neither have nor use anything of ours.
+    """With OPTIONS off, what our patches touch must neither have nor use anything of ours.
 
-    Ours is what the overlay's objects define and nothing else in the kernel does.
+    Ours is what the overlay's objects define and nothing else in the kernel does, and DMA_CACHE.
     """
     on, off = build.objects(arch), BUILD / "check" / f"{arch}-off"
-    build.configure(arch, off, OPTION)
+    build.configure(arch, off, OPTIONS)
     hooked = kernel_objects(arch, HOOKED)
     overlay: Counter[str] = Counter()
     for name in kernel_objects(arch, OVERLAY):
@@ -156,11 +160,24 @@ def option_off(arch: str) -> list[str]:
     everything = symbols(arch, on / "vmlinux.o", "--defined-only")
     ours = {name for name, count in overlay.items() if everything[name] == count}
     if not any(ours & symbols(arch, on / name).keys() for name in hooked):
-        return [f"with {OPTION} on there is nothing to see either, so this check proves nothing"]
-    build.make(f"{arch} option off", arch, off / "check.log", "-C", TREES[KERNEL], f"O={off}",
+        return ["with the options on there is nothing to see either, so this check proves nothing"]
+    build.make(f"{arch} options off", arch, off / "check.log", "-C", TREES[KERNEL], f"O={off}",
                *hooked)
-    return [f"{name} has {symbol} in spite of # {OPTION} is not set" for name in hooked
-            for symbol in sorted(ours & symbols(arch, off / name).keys())]
+    return [f"{name} has {symbol} although the options are off" for name in hooked
+            for symbol in sorted(symbols(arch, off / name))
+            if symbol in ours or DMA_CACHE in symbol]
+
+
+def modules(arch: str) -> list[str]:
+    """What maintains caches builds as modules, too: modpost stops at a symbol that is not exported,
+    or whose namespace is not imported."""
+    out = BUILD / "check" / f"{arch}-modules"
+    build.configure(arch, out, files=[HERE / "configs/modules.config"])
+    build.make(f"{arch} modules", arch, out / "check.log", "-C", TREES[KERNEL], f"O={out}",
+               "vmlinux", "modules")
+    return [f"{name} uses nothing of {DMA_CACHE}, so this check proves nothing" for name in MODULES
+            if not any(DMA_CACHE in symbol
+                       for symbol in symbols(arch, out / name, "--undefined-only"))]
 
 
 def program_warnings(arch: str) -> list[str]:
@@ -285,8 +302,9 @@ CHECKS: dict[str, Callable[..., list[str]]] = {
     "checkpatch --strict": checkpatch,
     "x86_64 kernel objects: sparse, W=1": kernel_warnings,
     "arm64 kernel objects: sparse, W=1": kernel_warnings,
-    "x86_64 option off: no trace of the hooks": option_off,
-    "arm64 option off: no trace of the hooks": option_off,
+    "x86_64 options off: no trace of the hooks": option_off,
+    "arm64 options off: no trace of the hooks": option_off,
+    "x86_64 modules": modules,
     "x86_64 programs: sparse, W=1": program_warnings,
     "arm64 programs: W=1": program_warnings,
     "x86_64 exit barrier": barrier.exit_barrier,

@@ -62,9 +62,31 @@ class OptionOff(unittest.TestCase):
         problem, = self.run_check("ours()", "ours()")
         self.assertIn("hooked.o has ours", problem)
 
+    def test_inlined(self) -> None:
+        """A header of ours defines it, so that no object of the overlay has it."""
+        problem, = self.run_check("ours()", "({ int dma_cache_add(void); dma_cache_add(); })")
+        self.assertIn("hooked.o has dma_cache_add", problem)
+
     def test_nothing_to_see(self) -> None:
         problem, = self.run_check("0", "0")
         self.assertIn("proves nothing", problem)
+
+
+class Modules(unittest.TestCase):
+    def test_modules(self) -> None:
+        """One module that uses what is maintained, and one that does not."""
+        with tempfile.TemporaryDirectory() as scratch, \
+                mock.patch.object(check, "BUILD", Path(scratch)), \
+                mock.patch.object(build, "configure"), mock.patch.object(build, "make"):
+            for name, source in zip(check.MODULES, ("int dma_cache_add(void);\n"
+                                                    "int f(void) { return dma_cache_add(); }\n",
+                                                    "int dma_cache_mine;\n")):
+                out = Path(scratch) / "check/x86_64-modules" / name
+                out.parent.mkdir(parents=True)
+                subprocess.run(["gcc", "-x", "c", "-c", "-o", out, "-"], input=source, text=True,
+                               check=True)
+            problem, = check.modules("x86_64")
+        self.assertIn("vfio_iommu_type1.ko uses nothing", problem)
 
 
 class Checkpatch(unittest.TestCase):
