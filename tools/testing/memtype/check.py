@@ -259,22 +259,27 @@ def our_warnings(log: str, linux: Path) -> list[str]:
 
 
 def sphinx() -> list[str]:
-    """The kernel's own documents build, of the directories in which some are ours."""
+    """The kernel's own documents build, of the documents that are ours or hooked."""
     linux, out = TREES["patched"].resolve(), BUILD / "check/documents"
-    ours = [Path(name).relative_to("Documentation") for name in tree.overlay_files()
-            if name.startswith("Documentation/") and name.endswith(".rst")]
-    # Only what has an index can be built alone.
-    directories = {next(str(parent) for parent in path.parents
-                        if (linux / "Documentation" / parent / "index.rst").exists())
-                   for path in ours}
+    overlay = set(tree.overlay_files())
+    names = {name for name in overlay | {name for name, _ in our_lines()}
+             if name.startswith("Documentation/") and name.endswith(".rst")}
+    # Only what has an index can be built alone, and of that only what is named here is read.
+    directories, patterns = set(), {"index.rst"}
+    for name in names:
+        directory = next(parent for parent in (linux / name).parents
+                         if (parent / "index.rst").exists())
+        directories.add(os.path.relpath(directory, linux / "Documentation"))
+        patterns.add(os.path.relpath(linux / name, directory))
     shutil.rmtree(out, ignore_errors=True)      # Sphinx does not repeat its warnings
     log = out / "check.log"
     build.make("documents", "x86_64", log, "-C", linux, f"O={out}",
-               f"SPHINXDIRS={' '.join(sorted(directories))}", "htmldocs")
+               f"SPHINXDIRS={' '.join(sorted(directories))}",
+               f"SPHINXOPTS=-q -D include_patterns={','.join(sorted(patterns))}", "htmldocs")
     html = out / "Documentation/output"
     return our_warnings(log.read_text(), linux) + [
-        f"Documentation/{path} was not built" for path in ours
-        if not (html / path.with_suffix(".html")).exists()]
+        f"{name} was not built" for name in sorted(names & overlay)
+        if not (html / Path(name).relative_to("Documentation").with_suffix(".html")).exists()]
 
 
 def documents() -> list[str]:
