@@ -56,9 +56,10 @@ mutate: setup	## Prove that the tests can fail: take each patch away, see its te
 	@$(PYTHON) $(TOOLS)/mutate.py mutate
 
 .PHONY: bench
-bench: setup	## Count what a guest fault and a query cost, base against patched
+bench: setup	## Count what guest faults, queries and DMA mappings cost, time cache maintenance
 	@KERNEL=base $(PYTHON) $(TOOLS)/bench.py measure
 	@KERNEL=patched $(PYTHON) $(TOOLS)/bench.py measure
+	@$(PYTHON) $(TOOLS)/bench.py loops
 	@$(PYTHON) $(TOOLS)/bench.py report
 
 .PHONY: compat

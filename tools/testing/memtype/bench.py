@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`make bench`: instructions per second-stage fault and per query, base against patched.
+"""`make bench`: what it costs, in four tables.
 
-The emulators count: QEMU's virtual time advances by one tick per instruction under -icount, and
-Bochs's TSC does so by itself. memtype_bench checks that on each machine, by a loop of known length.
+Instructions per second-stage fault and per query, per GiB that is mapped and unmapped for DMA
+through IOMMUFD, and until others may run meanwhile, base against patched. The emulators count:
+QEMU's virtual time advances by one tick per instruction under -icount, and Bochs's TSC does so by
+itself. The programs check that on each machine, by a loop of known length.
+
+And the speed of the line loops of cache maintenance on this machine's CPU (dma_cache_lines.c).
 """
 
 from __future__ import annotations
@@ -17,16 +21,37 @@ import data
 import matrix
 import report as matrix_report
 import settings
+import tree
 from console import PASS, SKIP, Test
-from settings import CONFIG, KERNEL, OUT, TREES, fail, say
+from settings import CONFIG, KERNEL, OUT, TREES, fail, output, say
 
-PROGRAM = "kvm/memtype_bench"
-MACHINES = ("x86-amd", "x86-intel", "arm64-fwb", "arm64-nofwb")
-# What it measures, and whether the base has it too.
+PROGRAM, DMA = "kvm/memtype_bench", "iommu/dma_cache_bench"
+# The machines of each program.
+FAULT_MACHINES = ("x86-amd", "x86-intel", "arm64-fwb", "arm64-nofwb")
+DMA_MACHINES = ("x86-amd", "x86-amd-enforcing", "arm64-fwb", "arm64-nofwb")
+# x86-amd with a VT-d that can enforce coherency, so that it always does
+ENFORCING = ("x86-amd-enforcing", "x86-amd", "snoop-control=off", "snoop-control=on")
+# Where the kernel takes all DMA for coherent; arm64-nofwb has dma_cache=on.
+COHERENT = ("x86-amd-enforcing", "arm64-fwb")
+# What PROGRAM measures, and whether the base has it too.
 MEASURED = {"4K-fault": True, "2M-fault": True, "query": False}
-# How much more a fault may cost.
-GOAL_PERCENT = 1.0
+# What DMA measures: pages and domains.
+MAPPED = [(pages, domains) for pages in ("4K", "2M") for domains in (1, 2)]
+# How much more may a fault cost, and coherent DMA, in percent; of the bare loop's speed, how much
+# must remain; and how much faster than with a pair of fences for each page must clean lines be?
+GOAL_PERCENT, GOAL_COHERENT_PERCENT, GOAL_BARE, GOAL_FENCED = 1.0, 0.5, 0.95, 1.3
 LINE = re.compile(r"^# memtype-bench: what=(\S+) median=(\d+) unit=(\S+) of=\d+$", re.M)
+DMA_LINE = re.compile(r"^# memtype-dma: pages=(\S+) domains=(\d) map=(\d+) unmap=(\d+) "
+                      r"cleaned=(\d+) flushed=(\d+) unit=(\S+)$", re.M)
+LONGEST_LINE = re.compile(r"^# memtype-dma-longest: domains=(\d) stretch=(\d+) "
+                          r"clean-chunk=(\d+) flush-chunk=(\d+) unit=(\S+)$", re.M)
+LOOP_LINE = re.compile(
+    r"^memtype-lines: insn=(\S+) lines=(\S+) size=(\d+) kernel=(\S+) bare=(\S+) fenced=(\S+) "
+    r"over-bare=(\S+) error=(\S+) over-fenced=(\S+) error=(\S+) rounds=\d+$", re.M)
+NO_LOOP_LINE = re.compile(r"^memtype-lines: insn=(\S+) unavailable$", re.M)
+# The line loops on this machine, and the kernel's constant that they are measured with.
+LOOPS = "tools/testing/memtype/dma_cache_lines.c"
+CHUNK = re.compile(r"^#define CHUNK_PAGES\s+\(SZ_(\d+)M / PAGE_SIZE\)$", re.M)
 # Of the command line of QEMU: one CPU, one instruction per nanosecond and per tick of the counter
 # (x86's TSC counts nanoseconds under -icount, the Arm timer what its frequency says).
 COUNTING = ((r"-smp \d+", "-smp 1"),
@@ -39,8 +64,11 @@ class Row:
     """One object of bench.json's "results"."""
     machine: str
     what: str
-    base: int | None
+    base: int | None        # instructions
     patched: int
+    limit: float | None = None      # percent
+    lines: int | None = None        # cache lines maintained
+    wanted: int | None = None       # how many there should be
 
     @property
     def percent(self) -> float | None:
@@ -48,10 +76,49 @@ class Row:
 
     @property
     def goal(self) -> str:
-        """Only faults have one."""
-        if self.percent is None:
+        if self.limit is None and self.wanted is None:
             return "-"
-        return "met" if self.percent <= GOAL_PERCENT else "missed"
+        cheap = self.limit is None or self.percent is not None and self.percent <= self.limit
+        return "met" if cheap and self.lines == self.wanted else "missed"
+
+
+@dataclasses.dataclass
+class Loop:
+    """One object of bench.json's "loops": times of the fenced and of the bare loop over ours."""
+    insn: str
+    lines: str
+    size: int
+    kernel: float           # GB/s
+    bare: float
+    fenced: float
+    over_bare: float
+    over_bare_error: float
+    over_fenced: float
+    over_fenced_error: float
+
+    @property
+    def goal(self) -> str:
+        """What the noise leaves open is not missed."""
+        wanted = [(self.over_bare, self.over_bare_error, GOAL_BARE)]
+        # One page has as many fences either way.
+        if self.lines == "clean" and self.size > 4096:
+            wanted.append((self.over_fenced, self.over_fenced_error, GOAL_FENCED))
+        if all(ratio >= goal for ratio, _, goal in wanted):
+            return "met"
+        if all(ratio + 2 * error >= goal for ratio, error, goal in wanted):
+            return "unclear"
+        return "missed"
+
+
+def machines() -> dict[str, data.Machine]:
+    """Those that MACHINE= leaves, and what differs from them, with clocks that count."""
+    chosen = {name: item for name, item in data.select()[0].items()
+              if name in FAULT_MACHINES + DMA_MACHINES}
+    name, like, old, new = ENFORCING
+    if like in chosen:
+        chosen[name] = dataclasses.replace(chosen[like], name=name,
+                                           command=chosen[like].command.replace(old, new))
+    return {name: counting(item) for name, item in chosen.items()}
 
 
 def counting(item: data.Machine) -> data.Machine:
@@ -63,16 +130,17 @@ def counting(item: data.Machine) -> data.Machine:
 
 
 def measure() -> None:
-    """Runs the program on the kernel of KERNEL=."""
+    """Runs the programs on the kernel of KERNEL=."""
     if CONFIG:
         fail("make bench measures what users get: without CONFIG=")
-    machines = {name: counting(item) for name, item in data.select()[0].items()
-                if name in MACHINES}
-    if not machines:
-        fail(f"make bench runs on {', '.join(MACHINES)}")
+    chosen = machines()
+    if not chosen:
+        fail(f"make bench runs on {', '.join(FAULT_MACHINES)}")
     out = OUT / "bench" / KERNEL
-    test = Test(PROGRAM, list(machines), timeout=300, program=PROGRAM)
-    ran = matrix.run_matrix(machines, [test], out, [Path(PROGRAM)])
+    tests = [Test(program, [name for name in names if name in chosen], timeout=300,
+                  program=program)
+             for program, names in ((PROGRAM, FAULT_MACHINES), (DMA, DMA_MACHINES))]
+    ran = matrix.run_matrix(chosen, tests, out, [Path(PROGRAM), Path(DMA)])
     problems = [f"{matrix_report.name_of(result)}: {result['status']} {result['reason']}\n"
                 f"  log: {out / result['machine'] / 'console.log'}"
                 for result in ran["results"] if result["status"] not in (PASS, SKIP)]
@@ -80,63 +148,205 @@ def measure() -> None:
         fail("\n".join(problems))
 
 
+def instructions(what: str, unit: str) -> None:
+    if unit != "instructions":
+        fail(f"{what}: the machine counts {unit}, not instructions")
+
+
 def medians(ktap: str) -> dict[str, int]:
-    """What was measured → instructions, from the output of the program."""
+    """What was measured → instructions, from the output of PROGRAM."""
     found = {}
     for what, median, unit in LINE.findall(ktap):
-        if unit != "instructions":
-            fail(f"{what}: the machine counts {unit}, not instructions")
+        instructions(what, unit)
         found[what] = int(median)
     return found
 
 
-def rows(base: dict[str, dict[str, int]], patched: dict[str, dict[str, int]]) -> list[Row]:
+@dataclasses.dataclass
+class Mapping:
+    """What 1 GiB costs: instructions and cache lines."""
+    map: int
+    unmap: int
+    cleaned: int
+    flushed: int
+
+
+def mappings(ktap: str) -> dict[tuple[str, int], Mapping]:
+    """Pages and domains → what was measured, from the output of DMA."""
+    found = {}
+    for pages, domains, *numbers, unit in DMA_LINE.findall(ktap):
+        instructions(f"{pages}, {domains} domains", unit)
+        found[pages, int(domains)] = Mapping(*map(int, numbers))
+    return found
+
+
+def fault_rows(base: dict[str, dict[str, int]], patched: dict[str, dict[str, int]]) -> list[Row]:
     """The table, from machine → what → instructions of each kernel."""
-    for kernel, machines in (("base", base), ("patched", patched)):
+    for kernel, found in (("base", base), ("patched", patched)):
         for machine in patched:
             missing = [what for what, on_base in MEASURED.items()
-                       if what not in machines.get(machine, {})
+                       if what not in found.get(machine, {})
                        and (on_base or kernel == "patched")]
             if missing:
                 fail(f"{machine}: nothing measured of {', '.join(missing)} with KERNEL={kernel}")
-    return [Row(machine, what, base[machine].get(what), found[what])
-            for machine, found in patched.items() for what in MEASURED]
+    return [Row(machine, what.replace("-", " "), base[machine].get(what), found[what],
+                GOAL_PERCENT if on_base else None)
+            for machine, found in patched.items() for what, on_base in MEASURED.items()]
 
 
-def table(found: list[Row]) -> str:
-    lines = [("machine", "what", "base", "patched", "difference %", "goal")]
-    lines += [(row.machine, row.what.replace("-", " "), "-" if row.base is None else str(row.base),
-               str(row.patched), "-" if row.percent is None else f"{row.percent:+.2f}", row.goal)
-              for row in found]
+Mappings = dict[tuple[str, int], Mapping]
+
+
+def dma_rows(base: dict[str, Mappings], patched: dict[str, Mappings]) -> list[Row]:
+    """The table, from machine → pages and domains → costs with each kernel.
+
+    Coherent DMA must cost next to nothing and maintain no line, and a second domain no more
+    lines than one.
+    """
+    found = []
+    for machine, costs in patched.items():
+        coherent = machine in COHERENT
+        for kernel, measured in (("base", base.get(machine, {})), ("patched", costs)):
+            if set(measured) != set(MAPPED):
+                fail(f"{machine}: not all DMA was measured with KERNEL={kernel}")
+        for pages, domains in MAPPED:
+            old, new, one = base[machine][pages, domains], costs[pages, domains], costs[pages, 1]
+            if not coherent and not (one.cleaned and one.flushed):
+                fail(f"{machine}: no cache line was maintained")
+            for what, before, after, lines, wanted in (
+                    ("map", old.map, new.map, new.cleaned, one.cleaned),
+                    ("unmap", old.unmap, new.unmap, new.flushed, one.flushed)):
+                found.append(Row(
+                    machine, f"{what} {pages}, {domains} domain{'s' if domains > 1 else ''}",
+                    before, after, GOAL_COHERENT_PERCENT if coherent else None, lines,
+                    0 if coherent else wanted))
+    return found
+
+
+def longest(base: dict[str, str], patched: dict[str, str]) -> str:
+    """What is printed of 1 GiB at once, from machine → the output of DMA with each kernel."""
+    lines = [["machine", "domains", "base", "patched", "chunk of clean", "chunk of flush"]]
+    for machine, ktap in patched.items():
+        stretches = {}
+        for domains, stretch, _, _, unit in LONGEST_LINE.findall(base[machine]):
+            instructions("the longest stretch", unit)
+            stretches[domains] = stretch
+        for domains, stretch, clean, flush, unit in LONGEST_LINE.findall(ktap):
+            instructions("the longest stretch", unit)
+            lines.append([machine, domains, stretches[domains], stretch, clean, flush])
     return settings.columns(lines)
 
 
-def load(kernel: str) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
-    """The environment of one kernel's run, and machine → what → instructions."""
+def table(found: list[Row]) -> str:
+    lines = [["machine", "what", "base", "patched", "difference %", "lines", "goal"]]
+    lines += [[row.machine, row.what, "-" if row.base is None else str(row.base),
+               str(row.patched), "-" if row.percent is None else f"{row.percent:+.2f}",
+               "-" if row.lines is None else str(row.lines), row.goal] for row in found]
+    if all(row.lines is None for row in found):
+        lines = [line[:5] + line[6:] for line in lines]
+    return settings.columns(lines)
+
+
+def time_loops() -> None:
+    """Runs the line loops on this machine."""
+    linux = TREES["patched"]
+    tree.lay("patched")
+    chunk = CHUNK.search((linux / "mm/dma_cache.c").read_text())
+    if not chunk:
+        fail("mm/dma_cache.c has no CHUNK_PAGES in MiB")
+    out = OUT / "bench"
+    out.mkdir(parents=True, exist_ok=True)
+    program = settings.BUILD / "dma-cache-lines"
+    output(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", f"-DCHUNK={int(chunk[1]) << 20}ul",
+            "-o", program, linux / LOOPS, "-lm"])
+    say("  the line loops on this machine: about 2 minutes")
+    (out / "lines.txt").write_text(output([program]))
+
+
+def loops(text: str) -> tuple[list[Loop], list[str]]:
+    """What the line loops printed, and which instructions this CPU does not have."""
+    found = [Loop(insn, kind, int(size), *map(float, numbers))
+             for insn, kind, size, *numbers in LOOP_LINE.findall(text)]
+    if not found:
+        fail("nothing measured of the line loops: run make bench")
+    return found, NO_LOOP_LINE.findall(text)
+
+
+def loop_table(found: list[Loop], unavailable: list[str]) -> str:
+    lines = [("instruction", "lines", "size", "kernel GB/s", "bare", "fenced", "kernel/bare",
+              "kernel/fenced", "goal")]
+    lines += [(loop.insn, loop.lines, f"{loop.size >> 10} KiB", f"{loop.kernel:.1f}",
+               f"{loop.bare:.1f}", f"{loop.fenced:.1f}",
+               f"{loop.over_bare:.3f} ±{loop.over_bare_error:.3f}",
+               f"{loop.over_fenced:.2f} ±{loop.over_fenced_error:.2f}", loop.goal)
+              for loop in found]
+    return "\n".join([settings.columns(lines),
+                      *(f"{insn}: this CPU does not have it" for insn in unavailable)])
+
+
+def load(kernel: str, program: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The environment of one kernel's run, and machine → output of the program."""
     out = OUT / "bench" / kernel
     ran = matrix_report.load(out)
-    name = f"{PROGRAM.replace('/', '.')}.ktap"
-    return ran["environment"], {machine: medians((out / machine / name).read_text())
-                                for machine in ran["machines"]}
+    paths = {machine: out / machine / f"{program.replace('/', '.')}.ktap"
+             for machine in ran["machines"]}
+    return ran["environment"], {machine: path.read_text() for machine, path in paths.items()
+                                if path.exists()}
 
 
 def report() -> int:
-    """Compares what both kernels cost; 0 if the goal is met everywhere."""
-    runs = {kernel: load(kernel) for kernel in TREES}
-    found = rows(runs["base"][1], runs["patched"][1])
+    """Compares what both kernels cost, and the loops; 0 if the goals are met everywhere."""
+    environment = {kernel: load(kernel, PROGRAM)[0] for kernel in TREES}
+    faults, dma = ({kernel: load(kernel, program)[1] for kernel in TREES}
+                   for program in (PROGRAM, DMA))
+    found = fault_rows(*({machine: medians(ktap) for machine, ktap in faults[kernel].items()}
+                         for kernel in ("base", "patched")))
+    mapped = dma_rows(*({machine: mappings(ktap) for machine, ktap in dma[kernel].items()}
+                        for kernel in ("base", "patched")))
+    try:
+        looped, unavailable = loops((OUT / "bench/lines.txt").read_text())
+    except OSError:
+        fail(f"{OUT / 'bench/lines.txt'} is not there: run make bench first")
     (OUT / "bench.json").write_text(json.dumps({
-        "environment": {kernel: {**environment, "command": f"make bench{settings.variables()}"}
-                        for kernel, (environment, _) in runs.items()},
-        "goal_percent": GOAL_PERCENT,
+        "environment": {kernel: {**known, "command": f"make bench{settings.variables()}"}
+                        for kernel, known in environment.items()},
+        "goals": {"fault_percent": GOAL_PERCENT, "coherent_percent": GOAL_COHERENT_PERCENT,
+                  "over_bare": GOAL_BARE, "over_fenced": GOAL_FENCED},
         "results": [{**dataclasses.asdict(row), "percent": row.percent, "goal": row.goal}
-                    for row in found],
+                    for row in found + mapped],
+        "loops": [{**dataclasses.asdict(loop), "goal": loop.goal} for loop in looped],
     }, indent=1) + "\n")
-    missed = sum(row.goal == "missed" for row in found)
-    say(f"\ninstructions, median:\n\n{table(found)}\n\n"
-        f"goal: a fault costs at most {GOAL_PERCENT:g} % more instructions than on the base\n"
-        f"bench: {missed} of {sum(MEASURED[row.what] for row in found)} faults miss the goal")
-    return 1 if missed else 0
+    goals = [row.goal for row in found + mapped if row.goal != "-"]
+    goals += [loop.goal for loop in looped]
+    say(f"""
+instructions, median:
+
+{table(found)}
+
+goal: a fault costs at most {GOAL_PERCENT:g} % more instructions than on the base
+
+instructions and cache lines per GiB, from less:
+
+{table(mapped)}
+
+goals: coherent DMA ({', '.join(COHERENT)}) costs at most {GOAL_COHERENT_PERCENT:g} % more than on
+the base and maintains no line; two domains maintain as many lines as one
+
+1 GiB mapped and unmapped at once: the longest time that a real-time thread on the same CPU had to
+wait, and that of a chunk, in instructions; the kernel reported no stall:
+
+{longest(dma['base'], dma['patched'])}
+
+the line loops on this machine:
+
+{loop_table(looped, unavailable)}
+
+goals: at least {GOAL_BARE:g} of a bare loop's speed, and on clean lines of more than one page at
+least {GOAL_FENCED:g} times that with fences around each page
+
+bench: {goals.count('missed')} of {len(goals)} goals missed, {goals.count('unclear')} unclear""")
+    return 1 if "missed" in goals else 0
 
 
 if __name__ == "__main__":
-    settings.main({"measure": measure, "report": report})
+    settings.main({"measure": measure, "loops": time_loops, "report": report})

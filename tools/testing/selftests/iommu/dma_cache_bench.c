@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What does it cost to map memory for DMA through IOMMUFD, and to unmap it? Counts
+ * instructions on machines whose clock does, as QEMU's with -icount shift=0, and
+ * the cache lines that the kernel maintains. A loop of known length shows whether
+ * the clock counts instructions; elsewhere the numbers are nanoseconds.
+ *
+ * The device is QEMU's edu, behind the machine's real IOMMU. It does no DMA: a
+ * domain has to be maintained because of what the IOMMU can do, not the device.
+ *
+ * tools/testing/memtype/bench.py reads the lines "# memtype-dma:".
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/iommufd.h>
+#include <linux/vfio.h>
+
+#include "../kselftest_harness.h"
+
+#define SZ_4K		4096ul
+#define SZ_1M		(256 * SZ_4K)
+#define SZ_2M		(2 * SZ_1M)
+#define SZ_1G		(1024 * SZ_1M)
+#define COUNTERS	"/sys/kernel/debug/dma_cache"
+#define PCI_DEVICES	"/sys/bus/pci/devices"
+#define IOVA		SZ_1G
+#define MAX_DOMAINS	2
+#define ROUNDS		7
+#define LOOPS		500000
+/* How often the thread that measures latency wakes up, in ns */
+#define INTERVAL	100000
+
+static uint64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+/* Two instructions for each of @loops. */
+static void count_down(uint64_t loops)
+{
+#ifdef __x86_64__
+	asm volatile("1: dec %0\n\t"
+		     "jnz 1b" : "+r" (loops) : : "cc");
+#else
+	asm volatile("1: subs %0, %0, #1\n\t"
+		     "b.ne 1b" : "+r" (loops) : : "cc");
+#endif
+}
+
+/* A timer interrupt may come in between, but not each time. */
+static bool clock_counts(void)
+{
+	uint64_t start, loop, best = UINT64_MAX;
+	int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		start = now();
+		count_down(LOOPS);
+		loop = now() - start;
+		if (loop < best)
+			best = loop;
+	}
+	printf("# %d instructions take %lu ns\n", 2 * LOOPS, best);
+	return labs((long)best - 2 * LOOPS) < 2 * LOOPS / 100;
+}
+
+static const char *unit(void)
+{
+	return clock_counts() ? "instructions" : "ns";
+}
+
+/* What the kernel says of its maintenance; a word, or empty on a kernel that has none. */
+static void read_counter(const char *name, char *value)
+{
+	FILE *file = fopen(COUNTERS, "r");
+	char format[64];
+
+	value[0] = '\0';
+	if (!file)
+		return;
+	snprintf(format, sizeof(format), "%s %%31s", name);
+	while (!feof(file) && fscanf(file, format, value) != 1)
+		fscanf(file, "%*[^\n] ");
+	fclose(file);
+}
+
+static uint64_t counter(const char *name)
+{
+	char value[32];
+
+	read_counter(name, value);
+	return strtoul(value, NULL, 10);
+}
+
+static bool active(void)
+{
+	char value[32];
+
+	read_counter("active", value);
+	return !strcmp(value, "yes");
+}
+
+static bool read_word(const char *directory, const char *device, const char *name, char *word)
+{
+	char path[512];
+	FILE *file;
+	bool good;
+
+	snprintf(path, sizeof(path), "%s/%s/%s", directory, device, name);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	good = fscanf(file, "%15s", word) == 1;
+	fclose(file);
+	return good;
+}
+
+static bool write_word(const char *path, const char *word)
+{
+	int fd = open(path, O_WRONLY);
+	bool good = fd >= 0 && write(fd, word, strlen(word)) == (ssize_t)strlen(word);
+
+	close(fd);
+	return good;
+}
+
+/* Binds the edu device to vfio-pci and opens it; -1 if it cannot be had. */
+static int open_edu(void)
+{
+	char vendor[16], device[16], path[512], name[256] = "";
+	struct dirent *entry;
+	DIR *directory;
+
+	directory = opendir(PCI_DEVICES);
+	while (directory && (entry = readdir(directory)))
+		if (read_word(PCI_DEVICES, entry->d_name, "vendor", vendor) &&
+		    read_word(PCI_DEVICES, entry->d_name, "device", device) &&
+		    !strcmp(vendor, "0x1234") && !strcmp(device, "0x11e8"))
+			snprintf(name, sizeof(name), "%s", entry->d_name);
+	if (directory)
+		closedir(directory);
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver_override", name);
+	if (!name[0] || !write_word(path, "vfio-pci") ||
+	    !write_word("/sys/bus/pci/drivers_probe", name))
+		return -1;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s/vfio-dev", name);
+	directory = opendir(path);
+	name[0] = '\0';
+	while (directory && (entry = readdir(directory)))
+		if (!strncmp(entry->d_name, "vfio", 4))
+			snprintf(name, sizeof(name), "%s", entry->d_name);
+	if (directory)
+		closedir(directory);
+	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", name);
+	return open(path, O_RDWR);
+}
+
+/* Touched in an order that leaves no small page beside its neighbour in physical memory. */
+static char *alloc_memory(size_t size, size_t page)
+{
+	char *memory = mmap(NULL, size + SZ_2M, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t i, n = size / page;
+
+	if (memory == MAP_FAILED)
+		return NULL;
+	memory = (char *)(((uintptr_t)memory + SZ_2M - 1) & -(uintptr_t)SZ_2M);
+	if (madvise(memory, size, page == SZ_2M ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+		return NULL;
+	for (i = 0; i < n; i++)
+		memory[i * 1021 % n * page] = 1;
+	return memory;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+	return (left > right) - (left < right);
+}
+
+static uint64_t median(uint64_t *values, size_t nr)
+{
+	qsort(values, nr, sizeof(*values), compare);
+	return values[nr / 2];
+}
+
+/* An IOAS with as many domains as a test wants. */
+FIXTURE(ioas)
+{
+	int iommufd;
+	int device;
+	uint32_t ioas;
+};
+
+FIXTURE_VARIANT(ioas)
+{
+	const char *pages;
+	size_t page;
+	size_t size;
+	int domains;
+};
+
+FIXTURE_VARIANT_ADD(ioas, 4k_one_domain) {
+	.pages = "4K", .page = SZ_4K, .size = 64 * SZ_1M, .domains = 1,
+};
+
+FIXTURE_VARIANT_ADD(ioas, 4k_two_domains) {
+	.pages = "4K", .page = SZ_4K, .size = 64 * SZ_1M, .domains = 2,
+};
+
+FIXTURE_VARIANT_ADD(ioas, 2m_one_domain) {
+	.pages = "2M", .page = SZ_2M, .size = 256 * SZ_1M, .domains = 1,
+};
+
+FIXTURE_VARIANT_ADD(ioas, 2m_two_domains) {
+	.pages = "2M", .page = SZ_2M, .size = 256 * SZ_1M, .domains = 2,
+};
+
+FIXTURE_SETUP(ioas)
+{
+	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	int i;
+
+	self->device = open_edu();
+	if (self->device < 0)
+		SKIP(return, "no edu device behind an IOMMU");
+	self->iommufd = open("/dev/iommu", O_RDWR);
+	ASSERT_LE(0, self->iommufd);
+	bind.iommufd = self->iommufd;
+	ASSERT_EQ(0, ioctl(self->device, VFIO_DEVICE_BIND_IOMMUFD, &bind));
+	ASSERT_EQ(0, ioctl(self->iommufd, IOMMU_IOAS_ALLOC, &alloc));
+	self->ioas = alloc.out_ioas_id;
+	for (i = 0; i < variant->domains; i++) {
+		struct iommu_hwpt_alloc hwpt = {
+			.size = sizeof(hwpt), .dev_id = bind.out_devid, .pt_id = self->ioas,
+		};
+
+		ASSERT_EQ(0, ioctl(self->iommufd, IOMMU_HWPT_ALLOC, &hwpt));
+		attach.pt_id = hwpt.out_hwpt_id;
+	}
+	ASSERT_EQ(0, ioctl(self->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach));
+}
+
+FIXTURE_TEARDOWN(ioas)
+{
+	close(self->device);
+	close(self->iommufd);
+}
+
+static int ioas_map(int iommufd, uint32_t ioas, void *memory, size_t size)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map), .ioas_id = ioas, .user_va = (uintptr_t)memory,
+		.length = size, .iova = IOVA,
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+	};
+
+	return ioctl(iommufd, IOMMU_IOAS_MAP, &map);
+}
+
+static int ioas_unmap(int iommufd, uint32_t ioas, size_t size)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap), .ioas_id = ioas, .iova = IOVA, .length = size,
+	};
+
+	return ioctl(iommufd, IOMMU_IOAS_UNMAP, &unmap);
+}
+
+/* Per GiB, of which less is mapped: all costs but the ioctl's own grow with the size. */
+TEST_F(ioas, cost)
+{
+	uint64_t cleaned = counter("clean_lines"), flushed = counter("flush_lines");
+	uint64_t maps[ROUNDS], unmaps[ROUNDS], start;
+	char *memory = alloc_memory(variant->size, variant->page);
+	size_t per_gib = SZ_1G / variant->size;
+	const char *counted;
+	int i;
+
+	ASSERT_NE(NULL, memory);
+	for (i = 0; i < ROUNDS; i++) {
+		start = now();
+		ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size));
+		maps[i] = now() - start;
+		start = now();
+		ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, variant->size));
+		unmaps[i] = now() - start;
+	}
+	cleaned = counter("clean_lines") - cleaned;
+	flushed = counter("flush_lines") - flushed;
+	counted = unit();
+	printf("# memtype-dma: pages=%s domains=%d ", variant->pages, variant->domains);
+	printf("map=%lu unmap=%lu cleaned=%lu flushed=%lu unit=%s\n",
+	       median(maps, ROUNDS) * per_gib, median(unmaps, ROUNDS) * per_gib,
+	       cleaned / ROUNDS * per_gib, flushed / ROUNDS * per_gib, counted);
+	fflush(stdout);
+	EXPECT_EQ(flushed, cleaned);
+	EXPECT_TRUE(active() || !cleaned);
+}
+
+/* What the kernel counts of each operation: pages, lines and ns */
+static void read_work(uint64_t work[2][3])
+{
+	static const char * const names[2][3] = {
+		{ "clean_pages", "clean_lines", "clean_ns" },
+		{ "flush_pages", "flush_lines", "flush_ns" },
+	};
+
+	for (int i = 0; i < 6; i++)
+		work[i / 3][i % 3] = counter(names[i / 3][i % 3]);
+}
+
+/*
+ * Four instructions a line (asm/dma_cache_lines.h, dma_cache_lines.S), and what is around
+ * them: the most where each page is a call, less than six a line. A kernel that
+ * only says that it maintains lines, or maintains them twice, takes another time.
+ */
+TEST_F(ioas, lines_are_executed)
+{
+	uint64_t before[2][3], work[2][3];
+	char on[32], *memory;
+	int i, j;
+
+	read_counter("active", on);
+	if (!on[0])
+		SKIP(return, "this kernel cannot maintain caches for DMA");
+	if (!clock_counts())
+		SKIP(return, "the clock of this machine does not count instructions");
+	memory = alloc_memory(variant->size, variant->page);
+	ASSERT_NE(NULL, memory);
+	read_work(before);
+	ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size));
+	ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, variant->size));
+	read_work(work);
+	for (i = 0; i < 2; i++) {
+		for (j = 0; j < 3; j++)
+			work[i][j] -= before[i][j];
+		if (!active()) {
+			EXPECT_EQ(0, work[i][0]);
+			continue;
+		}
+		if (!work[i][0])
+			SKIP(return, "the IOMMU enforces coherency");
+		EXPECT_EQ(variant->size / getpagesize(), work[i][0]);
+		printf("# %s: %lu lines and %lu instructions a page\n", i ? "flush" : "clean",
+		       work[i][1] / work[i][0], work[i][2] / work[i][0]);
+		EXPECT_LE(4 * work[i][1], work[i][2]);
+		EXPECT_GT(10 * work[i][1], work[i][2]);
+	}
+}
+
+static struct sleeper {
+	bool stop;
+	uint64_t longest;	/* ns that it was late */
+} sleeper;
+
+/* A real-time thread that is late was kept waiting by a task that did not reschedule. */
+static void *sleep_and_wake(void *unused)
+{
+	uint64_t due, late;
+
+	while (!__atomic_load_n(&sleeper.stop, __ATOMIC_RELAXED)) {
+		struct timespec t;
+
+		due = now() + INTERVAL;
+		t.tv_sec = due / 1000000000;
+		t.tv_nsec = due % 1000000000;
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+		late = now() - due;
+		if (late > sleeper.longest)
+			sleeper.longest = late;
+	}
+	return NULL;
+}
+
+/* 1 GiB at once, on one CPU with a thread that wants to run at any time. */
+TEST_F(ioas, longest_stretch)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	pthread_attr_t attr;
+	const char *counted;
+	pthread_t thread;
+	cpu_set_t cpu;
+	char *memory;
+	int ret;
+
+	if (variant->page != SZ_2M)
+		SKIP(return, "1 GiB once is enough");
+	if (sysconf(_SC_AVPHYS_PAGES) * getpagesize() < SZ_1G + 128 * SZ_1M)
+		SKIP(return, "this machine has no 1 GiB of free memory");
+	memory = alloc_memory(SZ_1G, SZ_2M);
+	ASSERT_NE(NULL, memory);
+	CPU_ZERO(&cpu);
+	CPU_SET(0, &cpu);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpu), &cpu));
+	memset(&sleeper, 0, sizeof(sleeper));
+	pthread_attr_init(&attr);
+	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+	pthread_attr_setschedpolicy(&attr, SCHED_FIFO);
+	pthread_attr_setschedparam(&attr, &param);
+	ASSERT_EQ(0, pthread_create(&thread, &attr, sleep_and_wake, NULL));
+	ret = ioas_map(self->iommufd, self->ioas, memory, SZ_1G);
+	ret = ret ?: ioas_unmap(self->iommufd, self->ioas, SZ_1G);
+	__atomic_store_n(&sleeper.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, ret);
+	counted = unit();
+	printf("# memtype-dma-longest: domains=%d stretch=%lu ", variant->domains,
+	       sleeper.longest);
+	printf("clean-chunk=%lu flush-chunk=%lu unit=%s\n", counter("clean_longest_ns"),
+	       counter("flush_longest_ns"), counted);
+	fflush(stdout);
+}
+
+TEST_HARNESS_MAIN
