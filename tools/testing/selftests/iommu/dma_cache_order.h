@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The order that non-coherent DMA needs, as a model of what a kernel's trace tells:
+ *
+ *  - before a page becomes reachable, its cleaning is complete
+ *  - when the last mapping is gone: unmap, IOTLB sync, flush complete, unpin
+ *
+ * Every domain in the trace is taken as non-coherent. The model is a function of the lines
+ * alone and needs no kernel, so that recorded traces can be judged as well.
+ */
+#ifndef SELFTEST_DMA_CACHE_ORDER_H
+#define SELFTEST_DMA_CACHE_ORDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ORDER_PAGE	4096UL
+#define ORDER_PFNS	0x10000000UL	/* 1 TiB */
+#define ORDER_PIDS	0x400000UL	/* the kernel's limit */
+#define ORDER_BUCKETS	0x10000UL
+#define ORDER_LINE	1024
+#define ORDER_LAST	24		/* lines shown with a violation */
+#define ORDER_LIST	16		/* pages that a trace shows of a list */
+
+/* Grows at its end. */
+struct order_list {
+	uint64_t *item;
+	size_t n, room;
+};
+
+/* What is known of a page frame; zero if it was never seen. */
+struct order_page {
+	uint32_t maps;		/* how many PTEs reach it */
+	uint32_t unsynced;	/* PTEs that are gone, but maybe not from an IOTLB */
+	uint32_t owner;		/* the task that cleaned it, or that unmapped it last */
+	uint32_t cleaned;	/* in which operation of that task; 0 if not, or used up */
+	bool dirty;		/* was reachable and is not flushed yet */
+	bool pinned;		/* was reachable and is not unpinned yet */
+};
+
+struct order_task {
+	uint32_t operation;
+	struct order_list clean;	/* pfn, npages: going on */
+	struct order_list flush;	/* pfn, npages: going on */
+	struct order_list unsynced;	/* domain, pfn */
+	struct order_list dirty;	/* pfn: made unreachable in this operation */
+};
+
+struct order_domain {
+	struct order_domain *next;
+	uint64_t id;
+	uint64_t mapped;
+	unsigned int number;		/* in the order of their first mappings */
+};
+
+struct order_mapping {
+	struct order_mapping *next;
+	uint64_t domain, iova, pfn;
+};
+
+struct order {
+	struct order_page *pages;	/* by pfn */
+	struct order_task **tasks;	/* by pid */
+	struct order_mapping **mappings;
+	struct order_domain *domains;
+	unsigned int ndomains;
+	uint64_t memmap, page_struct;	/* where the kernel's struct pages are, and their size */
+	bool shared;			/* pages may have several holders, which unpin them */
+	bool unpinned;			/* some pages that are mapped are not pinned at all */
+	uint64_t pinned, mapped;
+	uint64_t maintained[2];		/* pages cleaned, flushed */
+	uint64_t extra[2];		/* of these, what was not necessary */
+	uint64_t events;
+	const char *violation;		/* the first one, or NULL */
+	char story[512];		/* what happened, repetitions left out */
+	char last[ORDER_LAST][ORDER_LINE];
+};
+
+static inline void order_push(struct order_list *list, uint64_t item)
+{
+	if (list->n == list->room) {
+		list->room = list->room ? 2 * list->room : 16;
+		list->item = realloc(list->item, list->room * sizeof(*list->item));
+		if (!list->item)
+			abort();
+	}
+	list->item[list->n++] = item;
+}
+
+/* Zeroes that take no memory until they are used. */
+static inline void *order_sparse(size_t n, size_t size)
+{
+	void *table = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (table == MAP_FAILED)
+		abort();
+	return table;
+}
+
+static inline void order_init(struct order *o, uint64_t memmap, uint64_t page_struct)
+{
+	memset(o, 0, sizeof(*o));
+	o->memmap = memmap;
+	o->page_struct = page_struct;
+	o->pages = order_sparse(ORDER_PFNS, sizeof(*o->pages));
+	o->tasks = order_sparse(ORDER_PIDS, sizeof(*o->tasks));
+	o->mappings = order_sparse(ORDER_BUCKETS, sizeof(*o->mappings));
+}
+
+static inline void order_free(struct order *o)
+{
+	munmap(o->pages, ORDER_PFNS * sizeof(*o->pages));
+	munmap(o->tasks, ORDER_PIDS * sizeof(*o->tasks));
+	munmap(o->mappings, ORDER_BUCKETS * sizeof(*o->mappings));
+}
+
+static inline void order_violation(struct order *o, const char *name)
+{
+	if (!o->violation)
+		o->violation = name;
+}
+
+/* Adds a word to the story, unless it is the last one already. */
+static inline void order_tell(struct order *o, const char *word, unsigned int number)
+{
+	char next[32], *last = strrchr(o->story, ' ');
+
+	snprintf(next, sizeof(next), number ? " %s%u" : " %s", word, number);
+	if (!last || strcmp(last, next))
+		strncat(o->story, next, sizeof(o->story) - strlen(o->story) - 1);
+}
+
+static inline struct order_page *order_page(struct order *o, uint64_t pfn)
+{
+	static struct order_page nowhere;
+
+	if (pfn < ORDER_PFNS)
+		return &o->pages[pfn];
+	order_violation(o, "unreadable");
+	return &nowhere;
+}
+
+static inline struct order_task *order_task(struct order *o, uint64_t pid)
+{
+	struct order_task **task = &o->tasks[pid % ORDER_PIDS];
+
+	if (!*task) {
+		*task = calloc(1, sizeof(**task));
+		if (!*task)
+			abort();
+		(*task)->operation = 1;
+	}
+	return *task;
+}
+
+static inline struct order_domain *order_domain(struct order *o, uint64_t id)
+{
+	struct order_domain *domain;
+
+	for (domain = o->domains; domain; domain = domain->next) {
+		if (domain->id == id)
+			return domain;
+	}
+	domain = calloc(1, sizeof(*domain));
+	if (!domain)
+		abort();
+	domain->id = id;
+	domain->number = ++o->ndomains;
+	domain->next = o->domains;
+	o->domains = domain;
+	return domain;
+}
+
+/* Where the mapping of an address is linked in, or would be. */
+static inline struct order_mapping **order_find(struct order *o, uint64_t domain, uint64_t iova)
+{
+	uint64_t key = (iova / ORDER_PAGE) ^ (domain >> 6) ^ (domain >> 20);
+	struct order_mapping **at = &o->mappings[key % ORDER_BUCKETS];
+
+	while (*at && ((*at)->domain != domain || (*at)->iova != iova))
+		at = &(*at)->next;
+	return at;
+}
+
+static inline void order_forget(struct order *o, struct order_mapping **at)
+{
+	struct order_mapping *mapping = *at;
+
+	*at = mapping->next;
+	order_domain(o, mapping->domain)->mapped--;
+	o->mapped--;
+	free(mapping);
+}
+
+static inline bool order_covers(const struct order_list *ranges, uint64_t pfn)
+{
+	size_t i;
+
+	for (i = 0; i < ranges->n; i += 2) {
+		if (pfn - ranges->item[i] < ranges->item[i + 1])
+			return true;
+	}
+	return false;
+}
+
+static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
+				  uint64_t pfn)
+{
+	struct order_mapping **at = order_find(o, domain, iova);
+	struct order_page *page = order_page(o, pfn);
+	struct order_task *task = order_task(o, pid);
+
+	if (*at) {
+		order_violation(o, "inconsistent");
+		return;
+	}
+	if (!page->maps) {
+		if (page->dirty)
+			order_violation(o, "flush-missing");
+		else if (order_covers(&task->clean, pfn))
+			order_violation(o, "clean-not-complete");
+		else if (page->owner != pid || page->cleaned != task->operation)
+			order_violation(o, "clean-missing");
+	}
+	page->cleaned = 0;
+	page->maps++;
+	if (!page->pinned)
+		o->pinned++;
+	page->pinned = true;
+	*at = calloc(1, sizeof(**at));
+	if (!*at)
+		abort();
+	**at = (struct order_mapping) { .domain = domain, .iova = iova, .pfn = pfn };
+	order_domain(o, domain)->mapped++;
+	o->mapped++;
+}
+
+/* The map function entered: from here on, a PTE may be live. */
+static inline void order_map(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
+			     uint64_t paddr, uint64_t size)
+{
+	uint64_t done;
+
+	order_tell(o, "map", order_domain(o, domain)->number);
+	for (done = 0; done < size; done += ORDER_PAGE)
+		order_map_page(o, pid, domain, iova + done, (paddr + done) / ORDER_PAGE);
+}
+
+/* It returned with an error: what it did not unmap again was never mapped. */
+static inline void order_map_failed(struct order *o, uint64_t domain, uint64_t iova, uint64_t size)
+{
+	struct order_mapping **at;
+	uint64_t done;
+
+	for (done = 0; done < size; done += ORDER_PAGE) {
+		at = order_find(o, domain, iova + done);
+		if (*at) {
+			order_page(o, (*at)->pfn)->maps--;
+			order_forget(o, at);
+		}
+	}
+}
+
+/* An unmap function returned. */
+static inline void order_unmap(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
+			       uint64_t size, bool synced)
+{
+	struct order_task *task = order_task(o, pid);
+	struct order_mapping **at;
+	struct order_page *page;
+	uint64_t done;
+
+	if (size)
+		order_tell(o, "unmap", order_domain(o, domain)->number);
+	for (done = 0; done < size; done += ORDER_PAGE) {
+		at = order_find(o, domain, iova + done);
+		if (!*at) {
+			order_violation(o, "inconsistent");
+			return;
+		}
+		page = order_page(o, (*at)->pfn);
+		page->maps--;
+		if (!page->maps) {
+			page->dirty = true;
+			page->owner = pid;
+			order_push(&task->dirty, (*at)->pfn);
+		}
+		if (!synced) {
+			page->unsynced++;
+			order_push(&task->unsynced, domain);
+			order_push(&task->unsynced, (*at)->pfn);
+		}
+		order_forget(o, at);
+	}
+}
+
+/* The driver's IOTLB sync returned: it is over for what this task unmapped. */
+static inline void order_sync(struct order *o, uint64_t pid, uint64_t domain)
+{
+	struct order_list *list = &order_task(o, pid)->unsynced;
+	size_t i, kept = 0;
+
+	for (i = 0; i < list->n; i += 2) {
+		if (list->item[i] == domain) {
+			order_page(o, list->item[i + 1])->unsynced--;
+			continue;
+		}
+		list->item[kept++] = list->item[i];
+		list->item[kept++] = list->item[i + 1];
+	}
+	if (kept != list->n)
+		order_tell(o, "sync", order_domain(o, domain)->number);
+	list->n = kept;
+}
+
+static inline void order_domain_free(struct order *o, uint64_t id)
+{
+	struct order_domain **at = &o->domains, *domain;
+
+	while (*at && (*at)->id != id)
+		at = &(*at)->next;
+	domain = *at;
+	if (!domain)
+		return;		/* never mapped anything */
+	order_tell(o, "free", domain->number);
+	if (domain->mapped)
+		order_violation(o, "free-with-live-mappings");
+	*at = domain->next;
+	free(domain);
+}
+
+/* Lines went out. They need not have arrived yet. */
+static inline void order_lines(struct order *o, uint64_t pid, bool flush, uint64_t pfn,
+			       uint64_t npages)
+{
+	struct order_task *task = order_task(o, pid);
+	struct order_list *list = flush ? &task->flush : &task->clean;
+	uint64_t i;
+
+	order_tell(o, flush ? "flush" : "clean", 0);
+	order_push(list, pfn);
+	order_push(list, npages);
+	for (i = 0; flush && i < npages; i++) {
+		struct order_page *page = order_page(o, pfn + i);
+
+		if (page->maps && !o->shared)
+			order_violation(o, "flush-before-unmap");
+		else if (page->unsynced)
+			order_violation(o, "flush-before-sync");
+	}
+}
+
+/* All lines of this task have arrived. */
+static inline void order_done(struct order *o, uint64_t pid, bool flush)
+{
+	struct order_task *task = order_task(o, pid);
+	struct order_list *list = flush ? &task->flush : &task->clean;
+	struct order_page *page;
+	uint64_t pfn;
+	size_t i;
+
+	if (list->n)
+		order_tell(o, "done", 0);
+	for (i = 0; i < list->n; i += 2) {
+		for (pfn = list->item[i]; pfn < list->item[i] + list->item[i + 1]; pfn++) {
+			page = order_page(o, pfn);
+			o->maintained[flush]++;
+			if (flush) {
+				o->extra[1] += !page->dirty;
+				page->dirty = false;
+			} else if (page->maps) {
+				o->extra[0]++;
+			} else {
+				o->extra[0] += page->owner == pid &&
+					       page->cleaned == task->operation;
+				page->owner = pid;
+				page->cleaned = task->operation;
+			}
+		}
+	}
+	list->n = 0;
+}
+
+static inline void order_unpin(struct order *o, uint64_t address, uint64_t npages)
+{
+	uint64_t i, pfn = (address - o->memmap) / o->page_struct;
+
+	order_tell(o, "unpin", 0);
+	for (i = 0; i < npages; i++) {
+		struct order_page *page = order_page(o, pfn + i);
+
+		if (page->maps && !o->shared)
+			order_violation(o, "unpin-while-mapped");
+		else if (page->dirty || page->unsynced)
+			order_violation(o, "unpin-before-flush");
+		if (page->pinned)
+			o->pinned--;
+		page->pinned = false;
+		page->cleaned = 0;
+	}
+}
+
+/* A task is back from an ioctl, or has exited: nothing may be left for later. */
+static inline void order_end(struct order *o, uint64_t pid)
+{
+	struct order_task *task = order_task(o, pid);
+	struct order_page *page;
+	size_t i;
+
+	order_tell(o, "end", 0);
+	for (i = 0; i < task->dirty.n; i++) {
+		page = order_page(o, task->dirty.item[i]);
+		if (page->dirty && page->owner == pid)
+			order_violation(o, "flush-missing");
+	}
+	if (task->clean.n || task->flush.n)
+		order_violation(o, "inconsistent");
+	task->dirty.n = 0;
+	task->operation++;
+}
+
+/* Every holder is gone. */
+static inline void order_finish(struct order *o)
+{
+	if (o->mapped)
+		order_violation(o, "never-unmapped");
+	if (o->pinned && !o->unpinned)
+		order_violation(o, "never-unpinned");
+}
+
+/* The number after " @name=", which the line must have. */
+static inline uint64_t order_field(struct order *o, const char *line, const char *name)
+{
+	char key[32], *end;
+	const char *at;
+	uint64_t value;
+
+	snprintf(key, sizeof(key), " %s=", name);
+	at = strstr(line, key);
+	if (!at) {
+		order_violation(o, "unreadable");
+		return 0;
+	}
+	value = strtoull(at + strlen(key), &end, 0);
+	if (end == at + strlen(key))
+		order_violation(o, "unreadable");
+	return value;
+}
+
+static inline void order_unpin_list(struct order *o, const char *line)
+{
+	uint64_t i, n = order_field(o, line, "n");
+	const char *at = strstr(line, " pages={");
+	char *end;
+
+	/* More than the trace shows: then nothing is known. */
+	if (!at || n > ORDER_LIST) {
+		order_violation(o, "overrun");
+		return;
+	}
+	at += strlen(" pages={");
+	for (i = 0; i < n; i++) {
+		order_unpin(o, strtoull(at, &end, 0), 1);
+		at = end + 1;
+	}
+}
+
+/*
+ * Takes one line of the trace:
+ *   COMM-PID  [CPU] FLAGS  TIME: EVENT: FIELDS
+ */
+static inline void order_line(struct order *o, const char *line)
+{
+	const char *event, *at = strchr(line, '[');
+	char *last;
+	bool flush;
+	uint64_t pid;
+
+	if (o->violation)
+		return;
+	last = o->last[o->events++ % ORDER_LAST];
+	snprintf(last, ORDER_LINE, "%s", line);
+	if (strstr(line, "LOST")) {
+		order_violation(o, "overrun");
+		return;
+	}
+	event = at ? strstr(at, ": ") : NULL;
+	if (!event) {
+		order_violation(o, "unreadable");
+		return;
+	}
+	event += 2;
+	while (at > line && at[-1] == ' ')
+		at--;
+	while (at > line && at[-1] >= '0' && at[-1] <= '9')
+		at--;
+	pid = strtoull(at, NULL, 10);
+	flush = strstr(event, " op=flush");
+
+#define ORDER_IS(name)	(!strncmp(event, name ": ", sizeof(name ": ") - 1))
+#define ORDER_FIELD(name) order_field(o, event, name)
+	if (ORDER_IS("map"))
+		order_map(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
+			  ORDER_FIELD("paddr"), ORDER_FIELD("size"));
+	else if (ORDER_IS("map_failed"))
+		order_map_failed(o, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
+				 ORDER_FIELD("size"));
+	else if (ORDER_IS("unmap"))
+		order_unmap(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
+			    ORDER_FIELD("size"), true);
+	else if (ORDER_IS("unmap_fast"))
+		order_unmap(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
+			    ORDER_FIELD("size"), false);
+	else if (ORDER_IS("sync"))
+		order_sync(o, pid, ORDER_FIELD("domain"));
+	else if (ORDER_IS("free"))
+		order_domain_free(o, ORDER_FIELD("domain"));
+	else if (ORDER_IS("unpin"))
+		order_unpin(o, ORDER_FIELD("page"), ORDER_FIELD("n"));
+	else if (ORDER_IS("unpin_list"))
+		order_unpin_list(o, event);
+	else if (ORDER_IS("dma_cache_pages") && strstr(event, "result=failed"))
+		return;		/* not maintained */
+	else if (ORDER_IS("dma_cache_pages"))
+		order_lines(o, pid, flush, ORDER_FIELD("pfn"), ORDER_FIELD("npages"));
+	else if (ORDER_IS("dma_cache_done"))
+		order_done(o, pid, flush);
+	else if (ORDER_IS("tracing_mark_write"))
+		order_end(o, ORDER_FIELD("end"));
+	else
+		order_violation(o, "unreadable");
+#undef ORDER_FIELD
+#undef ORDER_IS
+}
+
+#endif /* SELFTEST_DMA_CACHE_ORDER_H */
