@@ -62,6 +62,9 @@ class Test:
     program: str = ""
     args: list[str] = field(default_factory=list)
     ktap: bool = True
+    base: bool = True
+    proves: str = ""
+    proves_not: str = ""
     fails: dict[str, str] = field(default_factory=dict)
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
 

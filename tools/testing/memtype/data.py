@@ -116,7 +116,8 @@ def select() -> tuple[dict[str, Machine], list[Test]]:
                                    for pattern in patterns.split(","))
 
     everything = all_machines()
-    tests = [test for test in all_tests(everything) if chosen(test.suite, settings.TEST)]
+    tests = [test for test in all_tests(everything) if chosen(test.suite, settings.TEST)
+             and (test.base or settings.KERNEL != "base")]
     machines = {name: machine for name, machine in everything.items()
                 if chosen(name, settings.MACHINE)
                 # KASAN and lockdep would make Bochs take hours.

@@ -11,7 +11,7 @@
 /* A union of the two there. */
 #define in_data_type			out_data_type
 #define IOMMU_HW_INFO_TYPE_DEFAULT	0
-#define IOMMU_HW_INFO_FLAG_INPUT_TYPE	(1 << 0)
+#define IOMMU_HW_INFO_FLAG_INPUT_TYPE	1
 #define MOCK_FLAGS_DEVICE_PASID		0
 #define MOCK_PASID_WIDTH		20
 

@@ -171,6 +171,8 @@ def run_matrix(machines: dict[str, data.Machine], tests: list[console.Test], out
             "arch": run.machine.arch, "emulator": run.machine.emulator,
             "proves": run.machine.proves, "proves_not": run.machine.proves_not}
             for run, _ in finished},
+        "proofs": {test.suite: {"proves": test.proves, "proves_not": test.proves_not}
+                   for test in tests if test.proves},
         "suites": [console.BOOT] + [test.suite for test in tests],
         "results": [{**dataclasses.asdict(result), "repeat": repeat(result)}
                     for _, results in finished for result in results],

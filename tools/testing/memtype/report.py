@@ -199,6 +199,10 @@ def page(matrix: dict[str, Any]) -> str:
         f'<td>{escape(item["proves_not"])}</td>'
         f'<td>{consoles.get(name, "")}</td></tr>'
         for name, item in matrix["machines"].items())
+    suites = "".join(
+        f'<tr><th>{escape(name)}</th><td>{escape(item["proves"])}</td>'
+        f'<td>{escape(item["proves_not"])}</td></tr>'
+        for name, item in matrix["proofs"].items())
     failures = ""
     for result in matrix["results"]:
         if result["status"] not in (PASS, SKIP):
@@ -227,6 +231,8 @@ def page(matrix: dict[str, Any]) -> str:
 <h2>What a pass proves</h2>
 <div class="wide"><table><tr><th>machine</th><th>proves</th><th>does not prove</th><th>log</th></tr>
 {machines}</table></div>
+<div class="wide"><table><tr><th>test</th><th>proves</th><th>does not prove</th></tr>
+{suites}</table></div>
 <h2>Environment</h2>
 {environment(matrix["environment"])}
 </body></html>

@@ -93,6 +93,7 @@ class Checkpatch(unittest.TestCase):
     def test_options_and_cache(self) -> None:
         """A patch that adds a file, which .checkpatch.conf allows, and is a bad one."""
         patch = ("From: Dev <dev@example.org>\nSubject: [PATCH] mm: Add a file\n\nFor the test.\n\n"
+                 f"Red-without: x86-amd kunit {'a_long_name.' * 6}\n"
                  "Signed-off-by: Dev <dev@example.org>\n---\ndiff --git a/mm/a.c b/mm/a.c\n"
                  "new file mode 100644\n--- /dev/null\n+++ b/mm/a.c\n@@ -0,0 +1,2 @@\n"
                  "+// SPDX-License-Identifier: GPL-2.0-only\n+int myTest;\n")
@@ -104,7 +105,7 @@ class Checkpatch(unittest.TestCase):
         before = set(REPO.glob(".checkpatch*"))
         with mock.patch.object(tree, "git", git):
             problem, = check.checkpatch()
-        self.assertIn("CAMELCASE", problem)
+        self.assertIn("mm/a.c:2: CHECK:CAMELCASE", problem)
         self.assertEqual(set(REPO.glob(".checkpatch*")), before)
 
 

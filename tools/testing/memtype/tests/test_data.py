@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import tomllib
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -80,6 +81,16 @@ class Tables(unittest.TestCase):
                          {"x86-intel": "WC", "x86-amd": "WC"})
         self.assertEqual(self.read(text, "base")[0].rows["guest WC"],
                          {"x86-intel": "forced", "x86-amd": "WC"})
+
+    def test_base_has_no_such_test(self) -> None:
+        text = '[[test]]\nsuite = "a"\n[[test]]\nsuite = "b"\nbase = false'
+        for kernel, suites in (("patched", ["a", "b"]), ("base", ["a"])):
+            with mock.patch.object(data, "all_machines", return_value=ALL_ROUND), \
+                    mock.patch.object(data, "read", return_value=tomllib.loads(text)), \
+                    mock.patch.object(settings, "KERNEL", kernel), \
+                    mock.patch.object(settings, "MACHINE", ""), \
+                    mock.patch.object(settings, "TEST", ""):
+                self.assertEqual([test.suite for test in data.select()[1]], suites)
 
     def test_filters(self) -> None:
         def names(machine: str, test: str) -> tuple[list[str], list[str]]:

@@ -28,6 +28,7 @@ MATRIX: dict[str, Any] = {
     "environment": {"kernel": "6.12", "commit": "c0ffee", "note": "", "tools": {"gcc": "12"}},
     "machines": {name: {"arch": "x", "emulator": "qemu", "proves": "p", "proves_not": "n"}
                  for name in ("a", "b")},
+    "proofs": {"s": {"proves": "order", "proves_not": "<instructions>"}},
     "suites": ["s", "other"],
     "results": [
         result("pass"), result("pass", test="u"),
@@ -109,6 +110,7 @@ class Report(unittest.TestCase):
         self.assertNotIn("device>", page.replace("&gt;", ""))
         self.assertEqual(page.count("&lt;script&gt;"), 200)
         self.assertNotIn("http", page)
+        self.assertIn("<td>order</td><td>&lt;instructions&gt;</td>", page)
 
     def test_junit(self) -> None:
         root = xml.fromstring(report.junit(MATRIX))
