@@ -21,6 +21,7 @@
 #include <linux/dma_cache.h>
 #include <linux/iommu.h>
 #include <linux/module.h>
+#include <linux/sizes.h>
 
 #include "double_span.h"
 #include "io_pagetable.h"
@@ -230,6 +231,7 @@ static unsigned long pinned_pfn(struct iopt_pages *pages, unsigned long index)
 	return PHYS_PFN(iommu_iova_to_phys(area->storage_domain, iova));
 }
 
+/* In runs of 2 MiB at most: looking up page frames takes time, too. */
 static void add_pinned(struct dma_cache *dc, struct iopt_pages *pages, unsigned long index,
 		       unsigned long last_index)
 {
@@ -237,7 +239,7 @@ static void add_pinned(struct dma_cache *dc, struct iopt_pages *pages, unsigned 
 
 	while (index++ != last_index) {
 		next = pinned_pfn(pages, index);
-		if (next == pfn + npages) {
+		if (next == pfn + npages && npages < SZ_2M / PAGE_SIZE) {
 			npages++;
 			continue;
 		}

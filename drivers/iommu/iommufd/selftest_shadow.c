@@ -387,7 +387,7 @@ int iommufd_mock_dma_rw(struct iommu_domain *domain, u64 iova, void *buf, size_t
 	for (at = ALIGN_DOWN(iova, sh->granule); at < end; at += sh->granule) {
 		if (!xa_load(sh->pfns, at / sh->granule))
 			return -EFAULT;
-		if (!ram_page(PHYS_PFN(domain->ops->iova_to_phys(sh->domain, at))))
+		if (!ram_page(PHYS_PFN(iommu_iova_to_phys(sh->domain, at))))
 			return -ENXIO;
 	}
 	for (; iova < end; iova += n, buf += n) {
