@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Cache maintenance for DMA on x86: a line at a time, by the best instruction there is. */
+#include <linux/cpufeature.h>
 #include <linux/dma_cache.h>
 #include <linux/init.h>
+#include <linux/processor.h>
 
 #include <asm/asm.h>
-#include <asm/cpufeature.h>
 #include <asm/dma_cache.h>
 #include <asm/e820/api.h>
-#include <asm/processor.h>
 
 #define DMA_CACHE_EXTABLE(insn, fixup)	_ASM_EXTABLE(insn, fixup)
 #include <asm/dma_cache_lines.h>
