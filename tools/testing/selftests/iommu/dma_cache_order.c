@@ -41,6 +41,7 @@
 #define TRACING		"/sys/kernel/tracing/"
 #define INSTANCE	TRACING "instances/" NAME "/"
 #define HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+#define FAIL_NTH	"/proc/thread-self/fail-nth"
 #define SZ_4K		4096UL
 #define SZ_2M		(2UL << 20)
 
@@ -63,7 +64,7 @@
 
 static struct order order;
 static uint64_t memmap, page_struct;	/* where the kernel's struct pages are, and their size */
-static bool have_mock;
+static bool have_mock, have_failures;
 static int trace_pipe = -1, trace_marker = -1, kernel_log = -1;
 
 static bool write_file(const char *path, int flags, const char *text)
@@ -287,7 +288,7 @@ static const struct recorded {
 
 static void run_recorded(const struct recorded *r)
 {
-	const char *name, *violation;
+	const char *name;
 	unsigned int i;
 
 	order_init(&order, RECORDED_MEMMAP, RECORDED_STRUCT);
@@ -297,18 +298,17 @@ static void run_recorded(const struct recorded *r)
 		order_line(&order, recorded_lines[i].line);
 	}
 	order_finish(&order);
-	violation = order.violation ? order.violation : "nothing";
-	ksft_test_result(!strcmp(violation, r->violation ? r->violation : "nothing"),
-			 "recorded %s: %s in it\n", r->lines,
-			 r->violation ? r->violation : "nothing wrong");
-	if (order.violation && !r->violation)
-		print_violation(&order);
+	if (r->violation)
+		ksft_test_result(order.violation && !strcmp(order.violation, r->violation),
+				 "rejects %s: %s\n", r->lines, r->violation);
+	else
+		ksft_test_result(!order.violation, "accepts %s\n", r->lines);
 	order_free(&order);
 }
 
 /* IOMMUFD */
 
-static int ioctl_size(int fd, unsigned long request, void *argument)
+static int call(int fd, unsigned long request, void *argument)
 {
 	return ioctl(fd, request, argument) ? -errno : 0;
 }
@@ -316,7 +316,7 @@ static int ioctl_size(int fd, unsigned long request, void *argument)
 static int new_ioas(int fd, uint32_t *ioas)
 {
 	struct iommu_ioas_alloc cmd = { .size = sizeof(cmd) };
-	int ret = ioctl_size(fd, IOMMU_IOAS_ALLOC, &cmd);
+	int ret = call(fd, IOMMU_IOAS_ALLOC, &cmd);
 
 	*ioas = cmd.out_ioas_id;
 	return ret;
@@ -326,7 +326,7 @@ static int destroy(int fd, uint32_t id)
 {
 	struct iommu_destroy cmd = { .size = sizeof(cmd), .id = id };
 
-	return ioctl_size(fd, IOMMU_DESTROY, &cmd);
+	return call(fd, IOMMU_DESTROY, &cmd);
 }
 
 static int map(int fd, uint32_t ioas, void *memory, uint64_t length, uint64_t iova)
@@ -338,7 +338,7 @@ static int map(int fd, uint32_t ioas, void *memory, uint64_t length, uint64_t io
 		.user_va = (uintptr_t)memory,
 	};
 
-	return ioctl_size(fd, IOMMU_IOAS_MAP, &cmd);
+	return call(fd, IOMMU_IOAS_MAP, &cmd);
 }
 
 static int copy(int fd, uint32_t to, uint64_t to_iova, uint32_t from, uint64_t from_iova,
@@ -351,7 +351,7 @@ static int copy(int fd, uint32_t to, uint64_t to_iova, uint32_t from, uint64_t f
 			 IOMMU_IOAS_MAP_WRITEABLE,
 	};
 
-	return ioctl_size(fd, IOMMU_IOAS_COPY, &cmd);
+	return call(fd, IOMMU_IOAS_COPY, &cmd);
 }
 
 static int unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length)
@@ -360,13 +360,13 @@ static int unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length)
 		.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length,
 	};
 
-	return ioctl_size(fd, IOMMU_IOAS_UNMAP, &cmd);
+	return call(fd, IOMMU_IOAS_UNMAP, &cmd);
 }
 
 static int new_hwpt(int fd, uint32_t device, uint32_t ioas, uint32_t *hwpt)
 {
 	struct iommu_hwpt_alloc cmd = { .size = sizeof(cmd), .dev_id = device, .pt_id = ioas };
-	int ret = ioctl_size(fd, IOMMU_HWPT_ALLOC, &cmd);
+	int ret = call(fd, IOMMU_HWPT_ALLOC, &cmd);
 
 	*hwpt = cmd.out_hwpt_id;
 	return ret;
@@ -382,7 +382,7 @@ static int new_mock(int fd, uint32_t pt, struct mock *mock)
 	struct iommu_test_cmd cmd = {
 		.size = sizeof(cmd), .op = IOMMU_TEST_OP_MOCK_DOMAIN, .id = pt,
 	};
-	int ret = ioctl_size(fd, IOMMU_TEST_CMD, &cmd);
+	int ret = call(fd, IOMMU_TEST_CMD, &cmd);
 
 	mock->id = cmd.mock_domain.out_stdev_id;
 	mock->device = cmd.mock_domain.out_idev_id;
@@ -396,7 +396,7 @@ static int replace_mock(int fd, const struct mock *mock, uint32_t pt)
 		.mock_domain_replace.pt_id = pt,
 	};
 
-	return ioctl_size(fd, IOMMU_TEST_CMD, &cmd);
+	return call(fd, IOMMU_TEST_CMD, &cmd);
 }
 
 /* What an mdev driver does: pins pages of an IOAS, by a file of its own */
@@ -418,7 +418,7 @@ static int pin(int fd, int access, uint64_t iova, uint64_t length, uint32_t *id)
 			.iova = iova, .length = length, .flags = MOCK_FLAGS_ACCESS_WRITE,
 		},
 	};
-	int ret = ioctl_size(fd, IOMMU_TEST_CMD, &cmd);
+	int ret = call(fd, IOMMU_TEST_CMD, &cmd);
 
 	*id = cmd.access_pages.out_access_pages_id;
 	return ret;
@@ -431,7 +431,7 @@ static int unpin(int fd, int access, uint32_t id)
 		.destroy_access_pages.access_pages_id = id,
 	};
 
-	return ioctl_size(fd, IOMMU_TEST_CMD, &cmd);
+	return call(fd, IOMMU_TEST_CMD, &cmd);
 }
 
 /* QEMU's edu device: DMA between the IOVAs and a buffer of its own */
@@ -522,14 +522,14 @@ static int attach_edu(uint32_t pt)
 {
 	struct vfio_device_attach_iommufd_pt cmd = { .argsz = sizeof(cmd), .pt_id = pt };
 
-	return ioctl_size(edu.fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &cmd);
+	return call(edu.fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &cmd);
 }
 
 static int detach_edu(void)
 {
 	struct vfio_device_detach_iommufd_pt cmd = { .argsz = sizeof(cmd) };
 
-	return ioctl_size(edu.fd, VFIO_DEVICE_DETACH_IOMMUFD_PT, &cmd);
+	return call(edu.fd, VFIO_DEVICE_DETACH_IOMMUFD_PT, &cmd);
 }
 
 /* Maps the registers and lets the device access memory. */
@@ -685,6 +685,7 @@ struct bench {
 	uint32_t ioas, other;	/* two address spaces */
 	struct mock mock;
 	uint32_t device;
+	uint32_t hwpt;		/* a second domain, if a case needs it */
 	uint8_t *memory;	/* of PAGES pages */
 };
 
@@ -739,6 +740,26 @@ static int map_memory(struct bench *b)
 static int unmap_memory(struct bench *b)
 {
 	return unmap(b->fd, b->ioas, IOVA, PAGES * SZ_4K);
+}
+
+static int add_domain(struct bench *b)
+{
+	return new_hwpt(b->fd, b->device, b->ioas, &b->hwpt);
+}
+
+static int remove_domain(struct bench *b)
+{
+	return destroy(b->fd, b->hwpt);
+}
+
+static int copy_memory(struct bench *b)
+{
+	return copy(b->fd, b->other, IOVA, b->ioas, IOVA, PAGES * SZ_4K);
+}
+
+static int unmap_copy(struct bench *b)
+{
+	return unmap(b->fd, b->other, IOVA, PAGES * SZ_4K);
 }
 
 static void open_bench(struct bench *b)
@@ -823,14 +844,12 @@ static void case_attach(struct bench *b)
 
 static void case_domains(struct bench *b)
 {
-	uint32_t hwpt;
-
 	STEP(attach(b, b->ioas));
 	STEP(map_memory(b));
-	STEP(new_hwpt(b->fd, b->device, b->ioas, &hwpt));
+	STEP(add_domain(b));
 	STEP(unmap_memory(b));
 	STEP(map_memory(b));
-	STEP(destroy(b->fd, hwpt));
+	STEP(remove_domain(b));
 	STEP(detach(b));
 }
 
@@ -841,30 +860,28 @@ static void case_copy(struct bench *b)
 	STEP(attach(b, b->ioas));
 	STEP(new_hwpt(b->fd, b->device, b->other, &hwpt));
 	STEP(map_memory(b));
-	STEP(copy(b->fd, b->other, IOVA, b->ioas, IOVA, PAGES * SZ_4K));
+	STEP(copy_memory(b));
 	STEP(unmap_memory(b));
-	STEP(unmap(b->fd, b->other, IOVA, PAGES * SZ_4K));
+	STEP(unmap_copy(b));
 }
 
 /* Parts of the same pages, in an address space each */
 static void case_slices(struct bench *b)
 {
-	uint32_t hwpt;
-
 	STEP(map_memory(b));
 	STEP(attach(b, b->other));
 	STEP(copy(b->fd, b->other, IOVA, b->ioas, IOVA, SZ_4K));
 	STEP(copy(b->fd, b->other, IOVA + 2 * SZ_4K, b->ioas, IOVA + 2 * SZ_4K, SZ_4K));
-	STEP(new_hwpt(b->fd, b->device, b->ioas, &hwpt));
+	STEP(add_domain(b));
 	STEP(unmap(b->fd, b->other, IOVA, SZ_4K));
-	STEP(destroy(b->fd, hwpt));
+	STEP(remove_domain(b));
 	STEP(detach(b));
 }
 
 static void case_replace(struct bench *b)
 {
 	STEP(map_memory(b));
-	STEP(copy(b->fd, b->other, IOVA, b->ioas, IOVA, PAGES * SZ_4K));
+	STEP(copy_memory(b));
 	STEP(attach(b, b->ioas));
 	STEP(replace(b, b->other));
 	STEP(detach(b));
@@ -919,6 +936,47 @@ static void case_hole(struct bench *b)
 	munmap(hole, PAGES * SZ_4K);
 }
 
+/* Runs the step with one allocation failing, for each that it has. */
+static void fail_each(struct bench *b, int (*step)(struct bench *b), int (*undo)(struct bench *b))
+{
+	unsigned int nth;
+	char text[16];
+	int ret, left;
+
+	for (nth = 1, left = 0; !left; nth++) {
+		snprintf(text, sizeof(text), "%u", nth);
+		CHECK(write_file(FAIL_NTH, 0, text), FAIL_NTH);
+		ret = step(b);
+		left = read_number(FAIL_NTH, "");
+		CHECK(write_file(FAIL_NTH, 0, "0"), FAIL_NTH);
+		trace_end(getpid());
+		if (!ret)
+			STEP(undo(b));
+		CHECK(!ret || !left, "failed by itself: %d", ret);
+	}
+	CHECK(nth > 3, "no allocation failed");
+}
+
+static void case_failures(struct bench *b)
+{
+	uint32_t hwpt;
+
+	STEP(attach(b, b->other));
+	/* The first domain of memory that is there, and the second */
+	STEP(map_memory(b));
+	fail_each(b, add_domain, remove_domain);
+	STEP(add_domain(b));
+	hwpt = b->hwpt;
+	fail_each(b, add_domain, remove_domain);
+	fail_each(b, copy_memory, unmap_copy);
+	/* Memory in one domain, and in two */
+	STEP(unmap_memory(b));
+	fail_each(b, map_memory, unmap_memory);
+	STEP(add_domain(b));
+	fail_each(b, map_memory, unmap_memory);
+	STEP(destroy(b->fd, hwpt));
+}
+
 static void case_bad_iova(struct bench *b)
 {
 	STEP(attach(b, b->ioas));
@@ -969,11 +1027,11 @@ static void case_split(struct bench *b)
 		.op = IOMMU_OPTION_OP_SET, .object_id = b->ioas, .val64 = 0,
 	};
 
-	STEP(ioctl_size(b->fd, IOMMU_VFIO_IOAS, &set));
-	STEP(ioctl_size(b->fd, IOMMU_OPTION, &small));
+	STEP(call(b->fd, IOMMU_VFIO_IOAS, &set));
+	STEP(call(b->fd, IOMMU_OPTION, &small));
 	STEP(attach(b, b->ioas));
 	STEP(map_memory(b));
-	STEP(ioctl_size(b->fd, VFIO_IOMMU_UNMAP_DMA, &part));
+	STEP(call(b->fd, VFIO_IOMMU_UNMAP_DMA, &part));
 	STEP(detach(b));
 }
 
@@ -1043,7 +1101,7 @@ static int map_type1(int container, void *memory)
 		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
 	};
 
-	return ioctl_size(container, VFIO_IOMMU_MAP_DMA, &cmd);
+	return call(container, VFIO_IOMMU_MAP_DMA, &cmd);
 }
 
 static void case_type1(struct bench *b)
@@ -1054,9 +1112,9 @@ static void case_type1(struct bench *b)
 	int container, group;
 
 	open_type1(&container, &group);
-	STEP(ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU));
+	STEP(call(container, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU));
 	STEP(map_type1(container, b->memory));
-	STEP(ioctl_size(container, VFIO_IOMMU_UNMAP_DMA, &cmd));
+	STEP(call(container, VFIO_IOMMU_UNMAP_DMA, &cmd));
 	close(group);
 	STEP(close(container));
 }
@@ -1093,7 +1151,7 @@ static const struct directed {
 	void (*run)(struct bench *b);
 	enum { ANY, EDU_ONLY } where;
 	enum { NONE, SHARED, PROBES } special;
-	const char *story;
+	const char *story;		/* NULL: whatever obeys the rules */
 } directed[] = {
 	{ "map, unmap", case_map, ANY, NONE,
 	  " end" CLEAN " map1 end unmap1" FLUSH " unpin end"
@@ -1118,6 +1176,7 @@ static const struct directed {
 	  " end" CLEAN " map1 end unmap1" FLUSH " unpin" FLUSH " unpin" FLUSH " unpin"
 	  FLUSH " free1 end unpin end unpin end" },
 	{ "memory with a hole", case_hole, ANY, NONE, " end unpin end unpin end" },
+	{ "failing allocations", case_failures, ANY, NONE, NULL },
 	{ "bad address", case_bad_iova, ANY, NONE, SIMPLE },
 	{ "memfd", case_memfd, ANY, NONE, SIMPLE },
 	{ "THP", case_thp, ANY, NONE, SIMPLE },
@@ -1142,6 +1201,11 @@ static void run_directed(const struct directed *test, bool on_edu)
 	struct bench b = { .on_edu = on_edu, .memory = new_memory(ANONYMOUS, PAGES * SZ_4K) };
 	bool good;
 
+	if (test->run == case_failures && !have_failures) {
+		ksft_test_result_skip("%s: %s: no fault injection in this kernel\n",
+				      on_edu ? "edu" : "mock", test->name);
+		return;
+	}
 	order_init(&order, memmap, page_struct);
 	order.shared = test->special == SHARED;
 	order.unpinned = test->special == PROBES;
@@ -1151,7 +1215,7 @@ static void run_directed(const struct directed *test, bool on_edu)
 	trace_end(getpid());
 	munmap(b.memory, PAGES * SZ_4K);
 	trace_read(order_line);
-	good = !strcmp(order.story, test->story);
+	good = !test->story || !strcmp(order.story, test->story);
 	if (!good)
 		ksft_print_msg("story:   %s\n# expected:%s\n", order.story, test->story);
 	good = is_good() && good;
@@ -1683,6 +1747,10 @@ int main(int argc, char **argv)
 	else
 		CHECK(getrandom(&seed, sizeof(seed), 0) == sizeof(seed), "getrandom");
 	ksft_print_msg("seed %#lx\n", seed);
+	/* Of all kinds of allocations, and silently */
+	have_failures = write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", 0, "N") &&
+			write_file("/sys/kernel/debug/failslab/verbose", 0, "0") &&
+			write_file("/sys/kernel/debug/fail_iommufd/verbose", 0, "0");
 	if (read_number(HUGEPAGES, "") < 16)
 		write_file(HUGEPAGES, 0, "16");
 	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);

@@ -251,18 +251,25 @@ static inline void order_map(struct order *o, uint64_t pid, uint64_t domain, uin
 		order_map_page(o, pid, domain, iova + done, (paddr + done) / ORDER_PAGE);
 }
 
-/* It returned with an error: what it did not unmap again was never mapped. */
-static inline void order_map_failed(struct order *o, uint64_t domain, uint64_t iova, uint64_t size)
+/* It returned with an error: what it did not unmap again was never mapped, and is still clean. */
+static inline void order_map_failed(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
+				    uint64_t size)
 {
 	struct order_mapping **at;
+	struct order_page *page;
 	uint64_t done;
 
 	for (done = 0; done < size; done += ORDER_PAGE) {
 		at = order_find(o, domain, iova + done);
-		if (*at) {
-			order_page(o, (*at)->pfn)->maps--;
-			order_forget(o, at);
+		if (!*at)
+			continue;
+		page = order_page(o, (*at)->pfn);
+		page->maps--;
+		if (!page->maps) {
+			page->owner = pid;
+			page->cleaned = order_task(o, pid)->operation;
 		}
+		order_forget(o, at);
 	}
 }
 
@@ -368,16 +375,20 @@ static inline void order_done(struct order *o, uint64_t pid, bool flush)
 		order_tell(o, "done", 0);
 	for (i = 0; i < list->n; i += 2) {
 		for (pfn = list->item[i]; pfn < list->item[i] + list->item[i + 1]; pfn++) {
+			bool cleaned;
+
 			page = order_page(o, pfn);
+			cleaned = page->owner == pid && page->cleaned == task->operation;
 			o->maintained[flush]++;
 			if (flush) {
-				o->extra[1] += !page->dirty;
+				/* What was cleaned and then not mapped may be flushed. */
+				o->extra[1] += !page->dirty && !cleaned;
 				page->dirty = false;
+				page->cleaned = 0;
 			} else if (page->maps) {
 				o->extra[0]++;
 			} else {
-				o->extra[0] += page->owner == pid &&
-					       page->cleaned == task->operation;
+				o->extra[0] += cleaned;
 				page->owner = pid;
 				page->cleaned = task->operation;
 			}
@@ -508,7 +519,7 @@ static inline void order_line(struct order *o, const char *line)
 		order_map(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
 			  ORDER_FIELD("paddr"), ORDER_FIELD("size"));
 	else if (ORDER_IS("map_failed"))
-		order_map_failed(o, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
+		order_map_failed(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
 				 ORDER_FIELD("size"));
 	else if (ORDER_IS("unmap"))
 		order_unmap(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
