@@ -32,7 +32,7 @@ help:		## Print this list
 #: KERNEL=base   the base without our patches, with the test instruments only
 #: CONFIG=debug  lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)
 #: MACHINE=, TEST=  only these; shell patterns, comma-separated
-#: HOOK=         of make mutate: only these patches; patterns of file names or numbers
+#: HOOK=         of make mutate: only these patches and defects; patterns of file names or numbers
 #: JOBS=N        machines at a time (2)
 
 .PHONY: matrix
@@ -44,7 +44,7 @@ test: setup	## Everything that must pass: unit tests, checks, the matrix
 	@$(PYTHON) $(TOOLS)/check.py test
 
 .PHONY: check
-check: setup	## Style and static checks: checkpatch, sparse, W=1, kernel-doc, exit barrier, documents ...
+check: setup	## Style and static checks: checkpatch, sparse, W=1, modules, kernel-doc, exit barrier ...
 	@$(PYTHON) $(TOOLS)/check.py check
 
 .PHONY: unit
@@ -52,7 +52,7 @@ unit: setup	## The runner's own unit tests
 	@$(PYTHON) $(TOOLS)/check.py unit
 
 .PHONY: mutate
-mutate: setup	## Prove that the tests can fail: take each patch away, see its test go red
+mutate: setup	## Prove that the tests can fail: take each patch away, put each defect in, see a test go red
 	@$(PYTHON) $(TOOLS)/mutate.py mutate
 
 .PHONY: bench
@@ -63,7 +63,7 @@ bench: setup	## Count what guest faults, queries and DMA mappings cost, time cac
 	@$(PYTHON) $(TOOLS)/bench.py report
 
 .PHONY: compat
-compat: setup	## Run upstream's KVM selftests with and without our patches, print what differs
+compat: setup	## Run upstream's KVM and IOMMUFD selftests with and without our patches, print what differs
 	@KERNEL=base $(PYTHON) $(TOOLS)/compat.py measure
 	@KERNEL=patched $(PYTHON) $(TOOLS)/compat.py measure
 	@$(PYTHON) $(TOOLS)/compat.py report
