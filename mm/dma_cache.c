@@ -299,3 +299,7 @@ static int __init dma_cache_init(void)
 	return 0;
 }
 subsys_initcall(dma_cache_init);
+
+#ifdef CONFIG_DMA_CACHE_KUNIT_TEST
+#include "dma_cache_kunit.c"
+#endif

@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests of cache maintenance for DMA; included by dma_cache.c.
+ *
+ * They run at boot, before anything else maintains caches and before init memory is freed.
+ * What became of each page is what the trace events say.
+ */
+#include <kunit/test.h>
+#include <linux/extable.h>
+#include <linux/kmsg_dump.h>
+#include <linux/memblock.h>
+#include <linux/pci.h>
+#include <linux/random.h>
+#include <linux/set_memory.h>
+
+#include <asm/extable.h>
+#include <asm/tlbflush.h>
+
+/* Of a chunk */
+#define MOST_PAGES	(SZ_2M / PAGE_SIZE)
+#define BLOCK_PAGES	(2 * MOST_PAGES)
+#define PAGE_LINES	(PAGE_SIZE / dma_cache_line)
+
+struct dma_cache_run {
+	enum dma_cache_op op;
+	unsigned long pfn, npages;
+	int result;
+};
+
+struct dma_cache_fixture {
+	struct page *block;
+	unsigned long pfn;		/* of BLOCK_PAGES pages */
+	struct dma_cache_stats stats[2];
+	unsigned int nr_runs;		/* also of those that found no room */
+	struct dma_cache_run runs[8];
+};
+
+static void dma_cache_note_run(void *data, enum dma_cache_op op, unsigned long pfn,
+			       unsigned long npages, int result)
+{
+	struct dma_cache_fixture *f = data;
+
+	if (f->nr_runs < ARRAY_SIZE(f->runs))
+		f->runs[f->nr_runs] = (struct dma_cache_run) { op, pfn, npages, result };
+	f->nr_runs++;
+}
+
+static int dma_cache_fixture_init(struct kunit *test)
+{
+	struct dma_cache_fixture *f = kunit_kzalloc(test, sizeof(*f), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, f);
+	f->block = alloc_pages(GFP_KERNEL, get_order(BLOCK_PAGES * PAGE_SIZE));
+	KUNIT_ASSERT_NOT_NULL(test, f->block);
+	f->pfn = page_to_pfn(f->block);
+	memcpy(f->stats, dma_cache_stats, sizeof(f->stats));
+	memset(dma_cache_stats, 0, sizeof(dma_cache_stats));
+	test->priv = f;
+	return register_trace_dma_cache_pages(dma_cache_note_run, f);
+}
+
+static void dma_cache_fixture_exit(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+
+	if (!f)
+		return;
+	unregister_trace_dma_cache_pages(dma_cache_note_run, f);
+	tracepoint_synchronize_unregister();
+	memcpy(dma_cache_stats, f->stats, sizeof(f->stats));
+	__free_pages(f->block, get_order(BLOCK_PAGES * PAGE_SIZE));
+}
+
+static void dma_cache_expect_run(struct kunit *test, unsigned int i, unsigned long pfn,
+				 unsigned long npages, int result)
+{
+	struct dma_cache_fixture *f = test->priv;
+
+	KUNIT_ASSERT_LT(test, i, min_t(unsigned int, f->nr_runs, ARRAY_SIZE(f->runs)));
+	KUNIT_EXPECT_EQ_MSG(test, f->runs[i].pfn, pfn, "run %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, f->runs[i].npages, npages, "run %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, f->runs[i].result, result, "run %u", i);
+}
+
+/* How often the kernel's log has @text. */
+static unsigned int dma_cache_logged(struct kunit *test, const char *text)
+{
+	size_t size = 1024, len;
+	char *line = kunit_kzalloc(test, size, GFP_KERNEL);
+	struct kmsg_dump_iter iter;
+	unsigned int n = 0;
+
+	KUNIT_ASSERT_NOT_NULL(test, line);
+	kmsg_dump_rewind(&iter);
+	while (kmsg_dump_get_line(&iter, false, line, size - 1, &len)) {
+		line[len] = '\0';
+		n += !!strstr(line, text);
+	}
+	return n;
+}
+
+/* One range, or many: the fences are as many as the pages need. */
+static void dma_cache_chunks_test(struct kunit *test)
+{
+	static const unsigned int steps[] = { 1, 3, BLOCK_PAGES };
+	static const unsigned int sizes[] = { 1, MOST_PAGES, MOST_PAGES + 1 };
+	struct dma_cache_fixture *f = test->priv;
+	unsigned int i, j, at;
+	struct dma_cache dc;
+
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		for (j = 0; j < ARRAY_SIZE(sizes); j++) {
+			unsigned int size = sizes[j], step = steps[i];
+
+			dma_cache_begin(&dc, DMA_CACHE_CLEAN);
+			for (at = 0; at < size; at += step)
+				dma_cache_add(&dc, f->pfn + at, min(step, size - at));
+			KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+			KUNIT_EXPECT_EQ_MSG(test, dc.chunks, DIV_ROUND_UP(size, MOST_PAGES),
+					    "%u by %u pages", size, step);
+			KUNIT_EXPECT_EQ_MSG(test, dc.pages, size, "%u by %u pages", size, step);
+			KUNIT_EXPECT_EQ_MSG(test, dc.lines, size * PAGE_LINES,
+					    "%u by %u pages", size, step);
+			KUNIT_EXPECT_EQ(test, dc.skipped, 0);
+			KUNIT_EXPECT_EQ(test, dc.failed, 0);
+		}
+	}
+}
+
+/* A range goes out in order, in runs that end where the chunks do. */
+static void dma_cache_runs_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	struct dma_cache dc;
+
+	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
+	dma_cache_add(&dc, f->pfn, 5);
+	dma_cache_add(&dc, f->pfn + 10, MOST_PAGES);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, 3);
+	dma_cache_expect_run(test, 0, f->pfn, 5, 0);
+	dma_cache_expect_run(test, 1, f->pfn + 10, MOST_PAGES - 5, 0);
+	dma_cache_expect_run(test, 2, f->pfn + MOST_PAGES + 5, 5, 0);
+	KUNIT_EXPECT_EQ(test, f->runs[0].op, DMA_CACHE_FLUSH);
+}
+
+static void dma_cache_empty_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	struct dma_cache dc;
+
+	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
+	dma_cache_add(&dc, f->pfn, 0);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	KUNIT_EXPECT_EQ(test, dc.chunks, 0);
+	KUNIT_EXPECT_EQ(test, dc.pages, 0);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, 0);
+}
+
+/* Memory has the same content after it as before; a flush does not lose what is dirty. */
+static void dma_cache_content_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	u8 *data = page_address(f->block), *copy = kunit_kmalloc(test, 2 * PAGE_SIZE, GFP_KERNEL);
+	enum dma_cache_op op;
+
+	KUNIT_ASSERT_NOT_NULL(test, copy);
+	for (op = DMA_CACHE_CLEAN; op <= DMA_CACHE_FLUSH; op++) {
+		get_random_bytes(copy, 2 * PAGE_SIZE);
+		memcpy(data, copy, 2 * PAGE_SIZE);
+		KUNIT_EXPECT_EQ(test, dma_cache_range(op, f->pfn, 2), 0);
+		KUNIT_EXPECT_MEMEQ(test, data, copy, 2 * PAGE_SIZE);
+	}
+}
+
+static int dma_cache_set_mapped(struct page *page, bool mapped)
+{
+	unsigned long addr = (unsigned long)page_address(page);
+	int ret = mapped ? set_direct_map_default_noflush(page) :
+			   set_direct_map_invalid_noflush(page);
+
+	flush_tlb_kernel_range(addr, addr + PAGE_SIZE);
+	return ret;
+}
+
+/* Each of four pages in turn has no linear mapping: it alone is not maintained. */
+static void dma_cache_hole(struct kunit *test, enum dma_cache_op op, bool poisoned)
+{
+	struct dma_cache_fixture *f = test->priv;
+	unsigned int i, n;
+
+	for (i = 0; i < 4; i++) {
+		struct page *page = f->block + i;
+		unsigned long addr = (unsigned long)page_address(page), stop;
+		struct dma_cache dc;
+		int ret;
+
+		if (poisoned)
+			SetPageHWPoison(page);
+		KUNIT_EXPECT_EQ(test, dma_cache_set_mapped(page, false), 0);
+		stop = arch_dma_cache_lines(op, addr, addr + PAGE_SIZE, dma_cache_line);
+		f->nr_runs = 0;
+		dma_cache_begin(&dc, op);
+		dma_cache_add(&dc, f->pfn, 4);
+		ret = dma_cache_end(&dc);
+		KUNIT_EXPECT_EQ(test, dma_cache_set_mapped(page, true), 0);
+		ClearPageHWPoison(page);
+
+		if (stop == addr + PAGE_SIZE)
+			kunit_skip(test, "cache instructions do not fault on this machine");
+		KUNIT_EXPECT_EQ(test, stop, addr);
+		KUNIT_EXPECT_EQ(test, ret, poisoned ? 0 : -EFAULT);
+		KUNIT_EXPECT_EQ(test, dc.pages, 3);
+		KUNIT_EXPECT_EQ(test, dc.lines, 3 * PAGE_LINES);
+		KUNIT_EXPECT_EQ(test, dc.skipped, poisoned);
+		KUNIT_EXPECT_EQ(test, dc.failed, !poisoned);
+
+		n = 0;
+		if (i)
+			dma_cache_expect_run(test, n++, f->pfn, i, 0);
+		dma_cache_expect_run(test, n++, f->pfn + i, 1, poisoned ? -EHWPOISON : -EFAULT);
+		if (i < 3)
+			dma_cache_expect_run(test, n++, f->pfn + i + 1, 3 - i, 0);
+		KUNIT_EXPECT_EQ(test, f->nr_runs, n);
+	}
+}
+
+static void dma_cache_unreachable_test(struct kunit *test)
+{
+	static const char warning[] = "that a device had access to cannot be flushed";
+
+	dma_cache_hole(test, DMA_CACHE_CLEAN, false);
+	KUNIT_EXPECT_EQ(test, dma_cache_logged(test, warning), 0);
+	dma_cache_hole(test, DMA_CACHE_FLUSH, false);
+	KUNIT_EXPECT_EQ(test, dma_cache_logged(test, warning), 1);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dma_cache_stats[DMA_CACHE_CLEAN].failed), 4);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dma_cache_stats[DMA_CACHE_FLUSH].failed), 4);
+}
+
+static void dma_cache_poisoned_test(struct kunit *test)
+{
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE))
+		kunit_skip(test, "no page can be poisoned without CONFIG_MEMORY_FAILURE");
+	dma_cache_hole(test, DMA_CACHE_CLEAN, true);
+	dma_cache_hole(test, DMA_CACHE_FLUSH, true);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dma_cache_stats[DMA_CACHE_FLUSH].skipped), 4);
+}
+
+static void dma_cache_left_alone(struct kunit *test, unsigned long pfn, unsigned long npages)
+{
+	struct dma_cache_fixture *f = test->priv;
+	struct dma_cache dc;
+
+	f->nr_runs = 0;
+	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
+	dma_cache_add(&dc, f->pfn, 1);
+	dma_cache_add(&dc, pfn, npages);
+	dma_cache_add(&dc, f->pfn + 1, 1);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	KUNIT_EXPECT_EQ(test, dc.pages, 2);
+	KUNIT_EXPECT_EQ(test, dc.lines, 2 * PAGE_LINES);
+	KUNIT_EXPECT_EQ(test, dc.skipped, npages);
+	KUNIT_EXPECT_EQ(test, dc.failed, 0);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, 3);
+	dma_cache_expect_run(test, 0, f->pfn, 1, 0);
+	dma_cache_expect_run(test, 1, pfn, npages, -ENXIO);
+	dma_cache_expect_run(test, 2, f->pfn + 1, 1, 0);
+}
+
+static void dma_cache_mmio_test(struct kunit *test)
+{
+	struct pci_dev *pdev = NULL;
+	bool found = false;
+	int i;
+
+	for_each_pci_dev(pdev) {
+		for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+			struct resource *bar = pci_resource_n(pdev, i);
+			unsigned long npages = resource_size(bar) / PAGE_SIZE;
+
+			if (!(bar->flags & IORESOURCE_MEM) || !bar->parent || !npages)
+				continue;
+			found = true;
+			dma_cache_left_alone(test, PHYS_PFN(bar->start), min(npages, 4ul));
+		}
+	}
+	if (!found)
+		kunit_skip(test, "no PCI device has a memory BAR");
+}
+
+/* Memory-mapped I/O that has a struct page, as its neighbours are RAM */
+static void dma_cache_isa_hole_test(struct kunit *test)
+{
+	if (!IS_ENABLED(CONFIG_X86))
+		kunit_skip(test, "only x86 has an ISA hole");
+	KUNIT_EXPECT_TRUE(test, pfn_valid(PHYS_PFN(0xa0000)));
+	dma_cache_left_alone(test, PHYS_PFN(0xa0000), SZ_128K / PAGE_SIZE);
+}
+
+/* A reserved page is memory all the same: one amid others, and the zero page. */
+static void dma_cache_reserved_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	unsigned long zero = page_to_pfn(ZERO_PAGE(0));
+	struct dma_cache dc;
+
+	KUNIT_EXPECT_TRUE(test, PageReserved(ZERO_PAGE(0)));
+	SetPageReserved(f->block + 1);
+	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
+	dma_cache_add(&dc, f->pfn, 3);
+	dma_cache_add(&dc, zero, 1);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	ClearPageReserved(f->block + 1);
+	KUNIT_EXPECT_EQ(test, dc.pages, 4);
+	KUNIT_EXPECT_EQ(test, dc.lines, 4 * PAGE_LINES);
+	KUNIT_EXPECT_EQ(test, dc.skipped, 0);
+	KUNIT_EXPECT_EQ(test, dc.failed, 0);
+}
+
+static void dma_cache_hidden_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+
+	if (pfn_valid(max_pfn) || !arch_dma_cache_is_memory(PFN_PHYS(max_pfn)))
+		kunit_skip(test, "no RAM is hidden from this kernel (mem= does that on x86)");
+	KUNIT_EXPECT_EQ(test, dma_cache_range(DMA_CACHE_FLUSH, max_pfn, 3), 0);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, 1);
+	dma_cache_expect_run(test, 0, max_pfn, 3, 0);
+}
+
+static void dma_cache_counters_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	struct dma_cache_stats *clean = &dma_cache_stats[DMA_CACHE_CLEAN];
+	struct dma_cache_stats *flush = &dma_cache_stats[DMA_CACHE_FLUSH];
+
+	atomic64_set(&flush->longest_ns, S64_MAX);
+	dma_cache_range(DMA_CACHE_CLEAN, f->pfn, MOST_PAGES + 1);
+	dma_cache_range(DMA_CACHE_CLEAN, f->pfn, 1);
+	dma_cache_range(DMA_CACHE_FLUSH, f->pfn, 2);
+
+	KUNIT_EXPECT_EQ(test, atomic64_read(&clean->pages), MOST_PAGES + 2);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&clean->lines), (MOST_PAGES + 2) * PAGE_LINES);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&clean->chunks), 3);
+	KUNIT_EXPECT_LE(test, atomic64_read(&clean->longest_ns), atomic64_read(&clean->ns));
+	KUNIT_EXPECT_EQ(test, atomic64_read(&flush->pages), 2);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&flush->lines), 2 * PAGE_LINES);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&flush->chunks), 1);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&flush->longest_ns), S64_MAX);
+}
+
+static void dma_cache_debugfs_test(struct kunit *test)
+{
+	const char *clean = arch_dma_cache_name(DMA_CACHE_CLEAN);
+	const char *flush = arch_dma_cache_name(DMA_CACHE_FLUSH);
+	struct seq_file m = { .size = PAGE_SIZE };
+	char *text = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	struct dentry *file = debugfs_lookup("dma_cache", NULL);
+	bool on = dma_cache_on;
+	unsigned int op;
+
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, file);
+	if (!IS_ERR_OR_NULL(file))
+		dput(file);
+	m.buf = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, m.buf);
+	KUNIT_ASSERT_NOT_NULL(test, text);
+	for (op = 0; op < 2; op++) {
+		atomic64_set(&dma_cache_stats[op].pages, 10 * op + 1);
+		atomic64_set(&dma_cache_stats[op].lines, 10 * op + 2);
+		atomic64_set(&dma_cache_stats[op].chunks, 10 * op + 3);
+		atomic64_set(&dma_cache_stats[op].skipped, 10 * op + 4);
+		atomic64_set(&dma_cache_stats[op].failed, 10 * op + 5);
+		atomic64_set(&dma_cache_stats[op].ns, 10 * op + 6);
+		atomic64_set(&dma_cache_stats[op].longest_ns, 10 * op + 7);
+	}
+	snprintf(text, PAGE_SIZE,
+		 "active yes\nclean_instruction %s\nclean_pages 1\nclean_lines 2\n"
+		 "clean_chunks 3\nclean_skipped 4\nclean_failed 5\nclean_ns 6\n"
+		 "clean_longest_ns 7\nflush_instruction %s\nflush_pages 11\nflush_lines 12\n"
+		 "flush_chunks 13\nflush_skipped 14\nflush_failed 15\nflush_ns 16\n"
+		 "flush_longest_ns 17\n", clean, flush);
+	dma_cache_on = true;
+	dma_cache_show(&m, NULL);
+	KUNIT_EXPECT_STREQ(test, m.buf, text);
+
+	m.count = 0;
+	memset(m.buf, 0, PAGE_SIZE);
+	dma_cache_on = false;
+	dma_cache_show(&m, NULL);
+	dma_cache_on = on;
+	KUNIT_EXPECT_EQ(test, strncmp(m.buf, "active no\n", 10), 0);
+}
+
+/* The need is of the domain: it does not enforce coherency, and maintenance is on. */
+static void dma_cache_domain_test(struct kunit *test)
+{
+	bool on = dma_cache_on;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		bool enforced = i & 1;
+		struct iommu_domain domain = { .noncoherent = enforced };
+
+		dma_cache_on = i & 2;
+		dma_cache_set_domain(&domain, enforced);
+		KUNIT_EXPECT_EQ_MSG(test, domain.noncoherent, i == 2, "active %d, enforced %d",
+				    dma_cache_on, enforced);
+	}
+	dma_cache_on = on;
+}
+
+static void __init dma_cache_parameter_test(struct kunit *test)
+{
+	static const struct {
+		const char *arg;
+		int mode;
+		bool clwb;
+	} rows[] = {
+		{ "auto", DMA_CACHE_AUTO },
+		{ "on", DMA_CACHE_ON },
+		{ "off", DMA_CACHE_OFF },
+		{ "on,clwb", DMA_CACHE_ON, true },
+		{ "clwb,off", DMA_CACHE_OFF, true },
+		{ "clwb", DMA_CACHE_AUTO, true },
+		{ "off,on", DMA_CACHE_ON },
+		{ "kunit", DMA_CACHE_AUTO },
+		{ "on,kunit,clwb", DMA_CACHE_ON, true },
+	};
+	int i, old_mode = dma_cache_mode, logged;
+	bool old_clwb = dma_cache_clwb;
+	char arg[16];
+
+	logged = dma_cache_logged(test, "dma_cache: unknown option \"kunit\"");
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		dma_cache_mode = DMA_CACHE_AUTO;
+		dma_cache_clwb = false;
+		strscpy(arg, rows[i].arg);
+		KUNIT_EXPECT_EQ(test, dma_cache_setup(arg), 0);
+		KUNIT_EXPECT_EQ_MSG(test, dma_cache_mode, rows[i].mode, "%s", rows[i].arg);
+		KUNIT_EXPECT_EQ_MSG(test, dma_cache_clwb, rows[i].clwb, "%s", rows[i].arg);
+	}
+	KUNIT_EXPECT_EQ(test, dma_cache_setup(NULL), 0);
+	KUNIT_EXPECT_EQ(test, dma_cache_logged(test, "dma_cache: unknown option \"kunit\""),
+			logged + 2);
+	dma_cache_mode = old_mode;
+	dma_cache_clwb = old_clwb;
+}
+
+#ifdef CONFIG_ARM64
+asmlinkage unsigned long dma_cache_lines_cvac(unsigned long start, unsigned long end,
+					      unsigned long line);
+asmlinkage unsigned long dma_cache_lines_civac(unsigned long start, unsigned long end,
+					       unsigned long line);
+
+/*
+ * No emulator's DC faults. So: the first of the loop's instructions that may fault goes on
+ * at its RET, with the address that it had.
+ */
+static void dma_cache_fixup(struct kunit *test, void *loop)
+{
+	struct pt_regs regs = { .regs = { 0x1040, 0x2000, 64 } };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		regs.pc = (unsigned long)loop + i * AARCH64_INSN_SIZE;
+		if (search_exception_tables(regs.pc))
+			break;
+	}
+	KUNIT_ASSERT_TRUE(test, fixup_exception(&regs));
+	KUNIT_EXPECT_EQ(test, *(u32 *)regs.pc, 0xd65f03c0);
+	KUNIT_EXPECT_EQ(test, regs.regs[0], 0x1040);
+}
+
+static void dma_cache_fixups_test(struct kunit *test)
+{
+	dma_cache_fixup(test, dma_cache_lines_cvac);
+	dma_cache_fixup(test, dma_cache_lines_civac);
+}
+#else
+static void dma_cache_fixups_test(struct kunit *test)
+{
+	kunit_skip(test, "of arm64; on x86, dma_cache_unreachable_test makes a line fault");
+}
+#endif
+
+static struct kunit_case __refdata dma_cache_cases[] = {
+	KUNIT_CASE(dma_cache_chunks_test),
+	KUNIT_CASE(dma_cache_runs_test),
+	KUNIT_CASE(dma_cache_empty_test),
+	KUNIT_CASE(dma_cache_content_test),
+	KUNIT_CASE(dma_cache_unreachable_test),
+	KUNIT_CASE(dma_cache_poisoned_test),
+	KUNIT_CASE(dma_cache_fixups_test),
+	KUNIT_CASE(dma_cache_mmio_test),
+	KUNIT_CASE(dma_cache_isa_hole_test),
+	KUNIT_CASE(dma_cache_reserved_test),
+	KUNIT_CASE(dma_cache_hidden_test),
+	KUNIT_CASE(dma_cache_counters_test),
+	KUNIT_CASE(dma_cache_debugfs_test),
+	KUNIT_CASE(dma_cache_domain_test),
+	KUNIT_CASE(dma_cache_parameter_test),
+	{}
+};
+
+static struct kunit_suite dma_cache_suite = {
+	.name = "dma_cache",
+	.init = dma_cache_fixture_init,
+	.exit = dma_cache_fixture_exit,
+	.test_cases = dma_cache_cases,
+};
+
+kunit_test_init_section_suites(&dma_cache_suite);
