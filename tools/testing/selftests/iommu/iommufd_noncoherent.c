@@ -503,6 +503,15 @@ static bool faults_off(struct __test_metadata *_metadata, int nth)
 	return happened;
 }
 
+static void *huge_page(struct __test_metadata *_metadata)
+{
+	uintptr_t addr = (uintptr_t)anonymous(_metadata, 2 * HUGE_SIZE);
+	void *page = (void *)((addr + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+
+	ASSERT_EQ(0, madvise(page, HUGE_SIZE, MADV_HUGEPAGE));
+	return page;
+}
+
 /* One IOAS, with all sorts of domains and of memory */
 
 enum memory { ANONYMOUS, HUGE, HUGETLB, MEMFD };
@@ -561,11 +570,8 @@ FIXTURE_SETUP(ioas)
 	} else if (variant->memory == MEMFD) {
 		self->map = shared_memory(_metadata, self->len);
 	} else if (variant->memory == HUGE) {
-		uintptr_t addr = (uintptr_t)anonymous(_metadata, 2 * HUGE_SIZE);
-
 		self->len = HUGE_SIZE;
-		self->map = (void *)((addr + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
-		ASSERT_EQ(0, madvise(self->map, self->len, MADV_HUGEPAGE));
+		self->map = huge_page(_metadata);
 	} else {
 		FILE *f = fopen("/proc/sys/vm/nr_hugepages", "w");
 
@@ -861,6 +867,34 @@ TEST_F(shared, access_holds_what_is_flushed)
 	ASSERT_EQ(0, access_unpin(fd, access, item));
 	close(access);
 	ASSERT_EQ(0, check_refs(fd, self->map, self->len, 0));
+	ASSERT_TRUE(maintained(&self->last, 0, 0));
+}
+
+/* Contiguous page frames with holes in what is unpinned at the detach: pages 2-3 and 6-7 of 16 */
+TEST_F(shared, accesses_hold_parts_of_a_hugepage)
+{
+	size_t len = self->len;
+	struct domain *domain = self->ctx.domains;
+	char *map = huge_page(_metadata);
+	__u32 access, items[2];
+	int fd = self->ctx.fd, i;
+
+	scribble(map, len);
+	ASSERT_EQ(0, ioas_map(fd, self->ctx.ioas, map, len, IOVA));
+	ASSERT_EQ(0, access_create(fd, self->ctx.ioas, &access));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, access_pin(fd, access, IOVA + (2 + 4 * i) * page_size, 2 * page_size,
+					&items[i]));
+	ASSERT_EQ(0, context_attach(&self->ctx, 'n', 0));
+	ASSERT_TRUE(maintained(&self->last, 16, 0));
+	ASSERT_TRUE(device_reads(fd, domain->hwpt, IOVA, map, len));
+	ASSERT_TRUE(device_writes(fd, domain, IOVA, self->data, len));
+	ASSERT_EQ(0, domain_destroy(fd, domain));
+	ASSERT_TRUE(maintained(&self->last, 0, 16));
+	ASSERT_TRUE(cpu_reads(map, self->data, len));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, access_unpin(fd, access, items[i]));
+	close(access);
 	ASSERT_TRUE(maintained(&self->last, 0, 0));
 }
 
