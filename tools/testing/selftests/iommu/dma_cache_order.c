@@ -453,7 +453,7 @@ static struct {
 	int at;				/* the IOAS that it is attached to, or -1 */
 	unsigned int transfers;
 	uint8_t *bar;
-} edu = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .at = -1 };
+} edu = { .fd = -1, .at = -1 };
 
 static void find_edu(void)
 {
@@ -461,6 +461,7 @@ static void find_edu(void)
 	DIR *directory = opendir("/sys/bus/pci/devices");
 	struct dirent *entry;
 
+	pthread_mutex_init(&edu.lock, NULL);
 	while (directory && (entry = readdir(directory))) {
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", entry->d_name);
 		if (read_number(path, "") != 0x1234)
