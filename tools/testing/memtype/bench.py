@@ -79,7 +79,7 @@ class Row:
         if self.limit is None and self.wanted is None:
             return "-"
         cheap = self.limit is None or self.percent is not None and self.percent <= self.limit
-        return "met" if cheap and self.lines == self.wanted else "missed"
+        return "met" if cheap and self.wanted in (None, self.lines) else "missed"
 
 
 @dataclasses.dataclass
@@ -213,13 +213,13 @@ def dma_rows(base: dict[str, Mappings], patched: dict[str, Mappings]) -> list[Ro
             old, new, one = base[machine][pages, domains], costs[pages, domains], costs[pages, 1]
             if not coherent and not (one.cleaned and one.flushed):
                 fail(f"{machine}: no cache line was maintained")
-            for what, before, after, lines, wanted in (
+            for what, before, after, lines, first in (
                     ("map", old.map, new.map, new.cleaned, one.cleaned),
                     ("unmap", old.unmap, new.unmap, new.flushed, one.flushed)):
                 found.append(Row(
                     machine, f"{what} {pages}, {domains} domain{'s' if domains > 1 else ''}",
                     before, after, GOAL_COHERENT_PERCENT if coherent else None, lines,
-                    0 if coherent else wanted))
+                    0 if coherent else first if domains > 1 else None))
     return found
 
 

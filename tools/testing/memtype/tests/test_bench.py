@@ -147,6 +147,8 @@ class Goals(unittest.TestCase):
         self.assertEqual(self.goals("m", {"map": 5000}), set())
         self.assertEqual(self.goals("m", {"cleaned": 128}), {"map 4K, 2 domains"})
         self.assertEqual(self.goals("m", {"flushed": 0}), {"unmap 4K, 2 domains"})
+        rows = bench.dma_rows({"m": MAPPED}, {"m": MAPPED})
+        self.assertEqual([row.goal for row in rows], ["-", "-", "met", "met"] * 2)
         with self.assertRaisesRegex(Error, "m: no cache line was maintained"):
             bench.dma_rows({"m": MAPPED}, {"m": bench.mappings(NOTHING)})
 
