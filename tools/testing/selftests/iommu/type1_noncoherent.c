@@ -26,6 +26,8 @@
 #include "../kselftest_harness.h"
 
 #define PAGES	16
+/* The largest page size of a kernel */
+#define MAX_PAGE	65536
 #define IOVA	0x1000000ul
 /* Two pages that probe the domain for superpages */
 #define PROBE	2
@@ -240,7 +242,7 @@ static void fill(unsigned char *page, unsigned int index, unsigned int version)
 
 static bool is(const unsigned char *page, unsigned int index, unsigned int version)
 {
-	unsigned char want[page_size];
+	unsigned char want[MAX_PAGE];
 
 	fill(want, index, version);
 	return !memcmp(page, want, page_size);
@@ -271,7 +273,7 @@ static unsigned int cpu_reads(struct rig *rig, unsigned int version)
 static int device_writes(struct rig *rig, enum vfio_mock_device which, unsigned int version)
 {
 	unsigned int late = which == VFIO_MOCK_COHERENT ? 0 : MOCK_DMA_RW_LATE;
-	unsigned char buf[page_size];
+	unsigned char buf[MAX_PAGE];
 	unsigned int i;
 	int ret = 0;
 
@@ -287,7 +289,7 @@ static int device_writes(struct rig *rig, enum vfio_mock_device which, unsigned 
 static unsigned int device_reads(struct rig *rig, enum vfio_mock_device which,
 				 unsigned int version)
 {
-	unsigned char buf[page_size];
+	unsigned char buf[MAX_PAGE];
 	unsigned int i, right = 0;
 
 	for (i = 0; i < PAGES; i++)
