@@ -9,6 +9,7 @@
  * Part of vfio_iommu_type1.c, for its private structures.
  */
 #include <linux/dma_cache.h>
+#include <linux/sizes.h>
 #include <uapi/linux/dma_cache.h>
 
 #ifdef CONFIG_DMA_CACHE
@@ -38,8 +39,8 @@ static inline int vfio_clean_batch(bool needed, struct vfio_batch *batch, unsign
 				   long npage)
 {
 	long done = min_t(long, batch->cleaned, npage);
+	int i, n, end = batch->offset + batch->size;
 	struct dma_cache dc;
-	int i;
 
 	batch->cleaned -= done;
 	if (!needed || done == npage)
@@ -47,8 +48,12 @@ static inline int vfio_clean_batch(bool needed, struct vfio_batch *batch, unsign
 
 	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
 	dma_cache_add(&dc, pfn + done, npage - done);
-	for (i = 0; i < batch->size; i++)
-		dma_cache_add(&dc, page_to_pfn(batch->pages[batch->offset + i]), 1);
+	for (i = batch->offset; i < end; i += n) {
+		pfn = page_to_pfn(batch->pages[i]);
+		for (n = 1; i + n < end && page_to_pfn(batch->pages[i + n]) == pfn + n; n++)
+			;
+		dma_cache_add(&dc, pfn, n);
+	}
 	batch->cleaned = batch->size;
 	return dma_cache_end(&dc);
 }
@@ -94,13 +99,20 @@ static inline int vfio_maintain_domain(struct vfio_iommu *iommu, struct vfio_dom
 	dma_cache_begin(&dc, op);
 	for (n = rb_first(&iommu->dma_list); n; n = rb_next(n)) {
 		struct vfio_dma *dma = rb_entry(n, struct vfio_dma, node);
-		dma_addr_t iova;
+		dma_addr_t iova = dma->iova, end = dma->iova + dma->size;
+		size_t size;
 
-		for (iova = dma->iova; iova < dma->iova + dma->size; iova += PAGE_SIZE) {
+		for (; iova < end; iova += size) {
 			phys_addr_t phys = iommu_iova_to_phys(other->domain, iova);
 
-			if (!WARN_ON(!phys))
-				dma_cache_add(&dc, PHYS_PFN(phys), 1);
+			size = PAGE_SIZE;
+			if (WARN_ON(!phys))
+				continue;
+			/* No more than what dma_cache_add() takes without a rest */
+			while (iova + size < end && size < SZ_2M &&
+			       iommu_iova_to_phys(other->domain, iova + size) == phys + size)
+				size += PAGE_SIZE;
+			dma_cache_add(&dc, PHYS_PFN(phys), size >> PAGE_SHIFT);
 		}
 	}
 	return dma_cache_end(&dc);
