@@ -71,13 +71,14 @@ static int read_counters(struct counters *c)
 		"flush_pages", "flush_chunks", "flush_skipped",
 	};
 	FILE *file = fopen("/sys/kernel/debug/dma_cache", "r");
-	char name[64], value[64];
+	char line[128], name[64], value[64];
 	int active = -1;
 	unsigned int i;
 
 	if (!file)
 		return -1;
-	while (fscanf(file, "%63s %63s", name, value) == 2) {
+	while (fgets(line, sizeof(line), file) &&
+	       sscanf(line, "%63s %63s", name, value) == 2) {
 		if (!strcmp(name, "active"))
 			active = !strcmp(value, "yes");
 		for (i = 0; i < ARRAY_SIZE(names); i++)
