@@ -835,6 +835,7 @@ TEST_F(type1, attach_fails)
 {
 	struct rig *rig = &self->rig;
 	bool hit = true, undone = false;
+	struct counters done;
 	unsigned int n;
 
 	cpu_writes(rig, 1);
@@ -850,13 +851,14 @@ TEST_F(type1, attach_fails)
 		ASSERT_GE(nth, 0);
 		ret = attach(rig, VFIO_MOCK_NONCOHERENT);
 		hit = failed(nth);
+		done = maintained(rig);
 		if (ret) {
-			struct counters done = maintained(rig);
-
 			EXPECT_EQ(done.clean, done.flush);
 			undone |= done.clean == PAGES + PROBE;
 		} else {
-			EXPECT_MAINTAINED(PAGES + PROBE, PROBE);
+			/* Without memory for it there is no probe. */
+			EXPECT_TRUE(done.flush == PROBE || (hit && !done.flush));
+			EXPECT_EQ(PAGES + done.flush, done.clean);
 			ASSERT_EQ(0, open_device(rig, VFIO_MOCK_NONCOHERENT));
 			EXPECT_EQ(PAGES, device_reads(rig, VFIO_MOCK_NONCOHERENT, 1));
 			ASSERT_EQ(0, drop(rig, VFIO_MOCK_NONCOHERENT));
@@ -900,6 +902,7 @@ TEST_F(type1, emulated_attach_fails)
 {
 	struct rig *rig = &self->rig;
 	bool hit = true, undone = false;
+	struct counters done;
 	unsigned int i, n;
 
 	cpu_writes(rig, 1);
@@ -915,13 +918,14 @@ TEST_F(type1, emulated_attach_fails)
 		ASSERT_GE(nth, 0);
 		ret = attach(rig, VFIO_MOCK_NONCOHERENT);
 		hit = failed(nth);
+		done = maintained(rig);
 		if (ret) {
-			struct counters done = maintained(rig);
-
 			EXPECT_EQ(done.clean, done.flush);
 			undone |= done.clean == PAGES + PROBE;
 		} else {
-			EXPECT_MAINTAINED(PAGES + PROBE, PROBE);
+			/* Without memory for it there is no probe. */
+			EXPECT_TRUE(done.flush == PROBE || (hit && !done.flush));
+			EXPECT_EQ(PAGES + done.flush, done.clean);
 			ASSERT_EQ(0, open_device(rig, VFIO_MOCK_NONCOHERENT));
 			EXPECT_EQ(PAGES, device_reads(rig, VFIO_MOCK_NONCOHERENT, 1));
 			ASSERT_EQ(0, drop(rig, VFIO_MOCK_NONCOHERENT));
