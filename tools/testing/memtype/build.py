@@ -27,7 +27,8 @@ PROGRAMS = ["tools/testing/memtype/init.c", "tools/kvm/memtype/kvm-memtype.c"]
 # What the programs of a directory need and its Makefile does not say: a header of ours that the
 # compiler reads first, and further headers that they are built from.
 HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
-                     "drivers/iommu/iommufd/iommufd_test.h"]}
+                     "tools/testing/selftests/iommu/dma_cache_order.h",
+                     "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h"]}
 # Seconds between two signs of life of a long build.
 PROGRESS = 15
 # What the Debian archive is signed with, on every Debian.
