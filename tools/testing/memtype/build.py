@@ -73,7 +73,8 @@ def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> Non
             process.wait()
     if process.returncode:
         lines = log.read_text(errors="replace").splitlines()
-        errors = [line for line in lines if re.search(r"error|\*\*\*|undefined reference", line)]
+        errors = [line for line in lines
+                  if re.search(r"error|ERROR|\*\*\*|undefined reference", line)]
         fail(f"{what} failed; the first errors of {log}:\n  " + "\n  ".join(errors[:15]))
     if time.monotonic() - start > PROGRESS:
         say(f"  {what}: done, {time.monotonic() - start:.0f} s")
