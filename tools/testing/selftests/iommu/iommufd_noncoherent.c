@@ -606,10 +606,10 @@ FIXTURE_TEARDOWN(ioas)
 	expect_clean_slate(_metadata, &self->start);
 }
 
-/* A row of the matrix, of one variant */
-static void print_row(const FIXTURE_VARIANT(ioas) *variant, const char *row, const char *value)
+/* A row of the matrix, of the simplest variant */
+static void print_row(const char *domains, int flags, const char *row, const char *value)
 {
-	if (!strcmp(variant->domains, "n") && !variant->flags)
+	if (!strcmp(domains, "n") && !flags)
 		ksft_print_msg("memtype-cell: row=%s effective=%s forced=no\n", row, value);
 }
 
@@ -622,10 +622,12 @@ TEST_F(ioas, map_reads_what_the_cpu_wrote)
 	scribble(self->map, self->len);
 	ASSERT_EQ(0, ioas_map(self->ctx.fd, self->ctx.ioas, self->map, self->len, IOVA));
 	right = maintained(&self->last, self->maintained, 0);
-	print_row(variant, "iommufd: pages cleaned by map", right ? "each" : "wrong");
+	print_row(variant->domains, variant->flags, "iommufd: pages cleaned by map",
+		  right ? "each" : "wrong");
 	EXPECT_TRUE(right);
 	right = all_read(&self->ctx, self->map, self->len);
-	print_row(variant, "iommufd: device reads after map", right ? "new" : "old");
+	print_row(variant->domains, variant->flags, "iommufd: device reads after map",
+		  right ? "new" : "old");
 	ASSERT_TRUE(right);
 }
 
@@ -646,8 +648,10 @@ TEST_F(ioas, unmap_shows_what_the_device_wrote)
 		right &= cpu_reads(self->map, self->data, self->len);
 		ASSERT_EQ(0, check_refs(self->ctx.fd, self->map, self->len, 0));
 	}
-	print_row(variant, "iommufd: pages flushed by unmap", flushed ? "each" : "wrong");
-	print_row(variant, "iommufd: CPU reads after unmap", right ? "new" : "old");
+	print_row(variant->domains, variant->flags, "iommufd: pages flushed by unmap",
+		  flushed ? "each" : "wrong");
+	print_row(variant->domains, variant->flags, "iommufd: CPU reads after unmap",
+		  right ? "new" : "old");
 	ASSERT_TRUE(flushed);
 	ASSERT_TRUE(right);
 }
@@ -1426,6 +1430,31 @@ TEST(capability)
 	EXPECT_EQ(now.active, !!(info.out_capabilities & IOMMU_HW_CAP_DMA_CACHE));
 	EXPECT_EQ(now.active, ioctl(ctx.fd, VFIO_CHECK_EXTENSION, VFIO_DMA_CACHE));
 	close(ctx.fd);
+}
+
+/* The kernel's log says at boot what is active. */
+TEST(boot_line)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	char record[8192], *line = NULL;
+	bool whole = false;
+	ssize_t n;
+
+	ASSERT_GE(fd, 0);
+	/* <priority>,<sequence number>,<time>,<flags>;<text> */
+	while (!line && ((n = read(fd, record, sizeof(record) - 1)) > 0 || errno == EPIPE)) {
+		if (n < 0)
+			continue;
+		record[n] = '\0';
+		whole |= strtoul(strchr(record, ',') + 1, NULL, 10) == 0;
+		line = strstr(record, ";dma_cache: o");
+	}
+	close(fd);
+	if (!line && !whole)
+		SKIP(return, "the beginning of the kernel's log is overwritten");
+	ASSERT_NE(NULL, line);
+	EXPECT_EQ(count().active, !strncmp(line, ";dma_cache: on", 14));
+	EXPECT_EQ(count().active, !!strstr(line, "clean by "));
 }
 
 TEST(off_maintains_nothing)
