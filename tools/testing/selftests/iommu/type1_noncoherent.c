@@ -1044,4 +1044,19 @@ TEST_F(type1, unmap_all)
 	EXPECT_EQ(PAGES, cpu_reads(rig, 2));
 }
 
+/* The mock IOMMU warns of what no driver may do: so far, in the tests above, there was nothing. */
+TEST_F(type1, no_warning)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	char record[8192];
+	ssize_t n;
+
+	ASSERT_GE(fd, 0);
+	while ((n = read(fd, record, sizeof(record) - 1)) > 0 || errno == EPIPE) {
+		record[n > 0 ? n : 0] = '\0';
+		EXPECT_EQ(NULL, strstr(record, "WARNING: "));
+	}
+	close(fd);
+}
+
 TEST_HARNESS_MAIN
