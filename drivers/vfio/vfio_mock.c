@@ -83,39 +83,37 @@ static int vfio_mock_pin(struct vfio_mock *mock, void __user *arg)
 
 	if (get_user(iova, (u64 __user *)arg))
 		return -EFAULT;
-	guard(mutex)(&mock->lock);
-	if (mock->pinned)
-		return -EBUSY;
 	ret = vfio_pin_pages(&mock->vdev, iova, 1, IOMMU_READ | IOMMU_WRITE, &page);
 	if (ret < 0)
 		return ret;
-	mock->pinned = true;
-	mock->iova = iova;
-	return 0;
+	scoped_guard(mutex, &mock->lock) {
+		if (!mock->pinned) {
+			mock->pinned = true;
+			mock->iova = iova;
+			return 0;
+		}
+	}
+	vfio_unpin_pages(&mock->vdev, iova, 1);
+	return -EBUSY;
 }
 
-static void vfio_mock_unpin(struct vfio_mock *mock)
-{
-	if (mock->pinned)
-		vfio_unpin_pages(&mock->vdev, mock->iova, 1);
-	mock->pinned = false;
-}
-
+/* Type1 calls back with its locks held, so @lock is never held while calling it. */
 static void vfio_mock_dma_unmap(struct vfio_device *vdev, u64 iova, u64 length)
 {
 	struct vfio_mock *mock = container_of(vdev, struct vfio_mock, vdev);
 
-	guard(mutex)(&mock->lock);
-	if (mock->pinned && mock->iova - iova < length)
-		vfio_mock_unpin(mock);
+	scoped_guard(mutex, &mock->lock) {
+		if (!mock->pinned || mock->iova - iova >= length)
+			return;
+		mock->pinned = false;
+		iova = mock->iova;
+	}
+	vfio_unpin_pages(vdev, iova, 1);
 }
 
 static void vfio_mock_close(struct vfio_device *vdev)
 {
-	struct vfio_mock *mock = container_of(vdev, struct vfio_mock, vdev);
-
-	guard(mutex)(&mock->lock);
-	vfio_mock_unpin(mock);
+	vfio_mock_dma_unmap(vdev, 0, U64_MAX);
 }
 
 static long vfio_mock_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg)
