@@ -2,8 +2,7 @@
 #ifndef _ASM_ARM64_DMA_CACHE_H
 #define _ASM_ARM64_DMA_CACHE_H
 
-#include <linux/dma_cache.h>
-
+#include <asm-generic/dma_cache.h>
 #include <asm/barrier.h>
 
 /*
@@ -11,12 +10,6 @@
  * assigned device would pay, and nearly all of them snoop.
  */
 #define ARCH_DMA_CACHE_AUTO	false
-
-unsigned int arch_dma_cache_init(bool clwb);
-const char *arch_dma_cache_name(enum dma_cache_op op);
-unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end,
-				   unsigned int line);
-bool arch_dma_cache_is_memory(phys_addr_t phys);
 
 /* Maintenance by address is complete after a DSB (Arm ARM DDI 0487, D7.5.9). */
 static inline void arch_dma_cache_fence(void)

@@ -2,18 +2,11 @@
 #ifndef _ASM_X86_DMA_CACHE_H
 #define _ASM_X86_DMA_CACHE_H
 
-#include <linux/dma_cache.h>
-
+#include <asm-generic/dma_cache.h>
 #include <asm/barrier.h>
 
 /* What dma_cache=auto means: devices do bypass the caches here. */
 #define ARCH_DMA_CACHE_AUTO	true
-
-unsigned int arch_dma_cache_init(bool clwb);
-const char *arch_dma_cache_name(enum dma_cache_op op);
-unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end,
-				   unsigned int line);
-bool arch_dma_cache_is_memory(phys_addr_t phys);
 
 static inline void arch_dma_cache_fence(void)
 {
