@@ -6,7 +6,6 @@
 #ifndef SELFTEST_KVM_MEMTYPE_H
 #define SELFTEST_KVM_MEMTYPE_H
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/kvm_memtype.h>
@@ -22,6 +21,7 @@
 
 #include "../../../../mm/memtype_test.h"
 #include "../../../../virt/kvm/memtype_probe.h"
+#include "../iommu/vfio_device.h"
 
 #define PARAMETER	"/sys/module/kvm/parameters/guest_memtype"
 #define TRACING		"/sys/kernel/tracing"
@@ -407,20 +407,6 @@ static inline void print_cell(const char *row, const char *effective, bool force
 	fflush(stdout);
 }
 
-static inline int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC);
-	ssize_t written;
-
-	if (fd < 0)
-		return -errno;
-	written = write(fd, text, strlen(text));
-	if (written < 0)
-		written = -errno;
-	close(fd);
-	return written < 0 ? written : written == (ssize_t)strlen(text) ? 0 : -EIO;
-}
-
 static inline int get_memtype(struct kvm_vm *vm, uint64_t gpa, struct kvm_memtype *answer)
 {
 	*answer = (struct kvm_memtype) { .gpa = gpa };
@@ -507,42 +493,6 @@ static inline void read_file(const char *path, char text[32])
 	length = read(fd, text, 31);
 	text[length > 0 ? length : 0] = '\0';
 	close(fd);
-}
-
-/* Whether a file of sysfs starts with @text. */
-static inline bool file_starts_with(const char *path, const char *text)
-{
-	char buffer[32] = "";
-	int fd = open(path, O_RDONLY);
-
-	if (fd < 0)
-		return false;
-	if (read(fd, buffer, sizeof(buffer) - 1) < 0)
-		buffer[0] = '\0';
-	close(fd);
-	return !strncmp(buffer, text, strlen(text));
-}
-
-/* The sysfs name of the first PCI device with this vendor and device id. */
-static inline bool find_pci(char name[NAME_MAX + 1], const char *vendor, const char *device)
-{
-	DIR *devices = opendir("/sys/bus/pci/devices");
-	struct dirent *entry;
-	bool found = false;
-	char path[512];
-
-	while (devices && !found && (entry = readdir(devices))) {
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", entry->d_name);
-		if (!file_starts_with(path, vendor))
-			continue;
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device", entry->d_name);
-		found = file_starts_with(path, device);
-		if (found)
-			snprintf(name, NAME_MAX + 1, "%s", entry->d_name);
-	}
-	if (devices)
-		closedir(devices);
-	return found;
 }
 
 /*

@@ -26,14 +26,13 @@
  * On a kernel without the layer (KERNEL=base) only the second and the third
  * apply, and on one without the probe (CONFIG_KVM_MEMTYPE_PROBE) none of them.
  */
-#include <linux/iommufd.h>
-#include <linux/vfio.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/wait.h>
 
 #include "kvm_test_harness.h"
 #include "memtype_guest.h"
+#include "memtype_vfio.h"
 #ifdef __x86_64__
 #include "vmx.h"
 #endif
@@ -374,7 +373,7 @@ FIXTURE(mmio)
 FIXTURE_SETUP(mmio)
 {
 	self->vm = create_vm(&self->vcpu, 1, 0);
-	self->is_edu = find_pci(self->device, "0x1234", "0x11e8");
+	self->is_edu = find_edu(self->device);
 	/* Bochs has no edu, but its VGA adapter is a PCI device too. */
 	if (!self->is_edu && !find_pci(self->device, "0x1234", "0x1111"))
 		self->device[0] = '\0';
@@ -407,59 +406,18 @@ TEST_F(mmio, sysfs)
 	check_mmio(_metadata, self->vcpu, "guest %s on host MMIO", bar, SYSFS_BAR, 0);
 }
 
-/* Binds the device to vfio-pci and IOMMUFD and maps BAR 0: VM_ALLOW_ANY_UNCACHED. */
-static void *map_vfio_bar(const char *device)
-{
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
-	struct vfio_region_info bar = {
-		.argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX,
-	};
-	struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
-	struct dirent *entry = NULL;
-	char path[512];
-	int fd, iommu;
-	DIR *directory;
-	void *hva;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", device);
-	TEST_ASSERT(!write_file(path, "vfio-pci"), "%s: %s", path, strerror(errno));
-	TEST_ASSERT(!write_file("/sys/bus/pci/drivers_probe", device), "cannot bind vfio-pci");
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", device);
-	directory = opendir(path);
-	TEST_ASSERT(directory, "%s: %s", path, strerror(errno));
-	while ((entry = readdir(directory)) && strncmp(entry->d_name, "vfio", 4))
-		;
-	TEST_ASSERT(entry, "%s is empty", path);
-	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
-	closedir(directory);
-
-	fd = open(path, O_RDWR);
-	iommu = open("/dev/iommu", O_RDWR);
-	TEST_ASSERT(fd >= 0 && iommu >= 0, "%s, /dev/iommu: %s", path, strerror(errno));
-	bind.iommufd = iommu;
-	TEST_ASSERT(!ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind), "bind: %s", strerror(errno));
-	TEST_ASSERT(!ioctl(iommu, IOMMU_IOAS_ALLOC, &ioas), "IOAS: %s", strerror(errno));
-	attach.pt_id = ioas.out_ioas_id;
-	TEST_ASSERT(!ioctl(fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach), "attach: %s",
-		    strerror(errno));
-	TEST_ASSERT(!ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, &bar), "BAR 0: %s", strerror(errno));
-	hva = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, bar.offset);
-	TEST_ASSERT(hva != MAP_FAILED, "BAR 0: %s", strerror(errno));
-	return hva;
-}
-
 TEST_F(mmio, vfio_bar)
 {
 	struct kvm_memtype answer;
+	struct assigned assigned;
 	void *bar;
 
 	if (!have_probe(self->vcpu))
 		SKIP(return, NO_PROBE);
 	if (!self->is_edu)
 		SKIP(return, "no edu device behind an IOMMU");
-	bar = map_vfio_bar(self->device);
+	assign(&assigned, self->device);
+	bar = map_bar(&assigned, VFIO_PCI_BAR0_REGION_INDEX, SZ_4K);
 
 	/* vfio-pci fills in the mapping when it is touched, so until then it is a guess. */
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, bar);
@@ -471,6 +429,7 @@ TEST_F(mmio, vfio_bar)
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, 0, bar);
 	check_mmio(_metadata, self->vcpu, "guest %s on VFIO BAR", bar, VFIO_BAR,
 		   KVM_MEMTYPE_ATTR_ANY_UNCACHED);
+	unassign(&assigned);
 }
 
 /*
