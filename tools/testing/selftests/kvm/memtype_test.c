@@ -30,94 +30,13 @@
 #include <sched.h>
 #include <sys/wait.h>
 
-#include "kvm_test_harness.h"
-#include "memtype_guest.h"
 #include "memtype_vfio.h"
+#include "memtype_walk.h"
 #ifdef __x86_64__
 #include "vmx.h"
 #endif
 
 #define ROUNDS		100
-
-/* What a page is to the host, and how its guest may map it. */
-struct page {
-	uint64_t gpa;
-	uint64_t size;		/* of the second-stage mapping */
-	enum guest_op access;	/* how to touch it first */
-	bool untouched;		/* nobody has */
-	uint8_t host;
-	uint8_t intent;
-	uint8_t source;		/* 0: RAM, whatever follows from the policy */
-	uint32_t attributes;	/* beside FORCED */
-};
-
-/*
- * Has the guest access a page as @kind, and checks that query and walk agree.
- * Returns the type that the CPU uses.
- */
-static uint8_t walk_as(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu, const char *row,
-		       const struct page *page, uint64_t gva, uint8_t kind, bool *forced)
-{
-	struct kvm_memtype_probe probe = { .gpa = page->gpa, .gva = gva }, untouched = probe;
-	struct kvm_memtype before = {}, after = {};
-	int probed, query_before = 0, query_after = 0;
-	uint8_t walked;
-	uint64_t value;
-
-	if (have_layer())
-		query_before = get_memtype(vcpu->vm, page->gpa, &before);
-	probed = __vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &untouched);
-
-	/* The fault goes first, so that the marks enclose one access only. */
-	run_guest(vcpu, page->access, gva, PATTERN);
-	value = run_guest(vcpu, GUEST_MARKED_READ, gva, 0);
-	TEST_ASSERT(!__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), "%s: probe: %s", row,
-		    strerror(errno));
-	walked = walked_kind(&probe, kind, forced);
-	expect_walk(row, gva, &probe, kind);
-
-	/* Without the layer, what is mixed is mapped by one entry all the same. */
-	if (have_layer() || page->untouched)
-		EXPECT_EQ(probe.size, page->size);
-	if (page->access == GUEST_WRITE) {
-		EXPECT_EQ(value, PATTERN);
-		/* Neither did the query map it. */
-		if (page->untouched)
-			EXPECT_EQ(probed, -1);
-	}
-	if (!have_layer())
-		return walked;
-
-	query_after = get_memtype(vcpu->vm, page->gpa, &after);
-	EXPECT_EQ(query_before, 0);
-	EXPECT_EQ(query_after, 0);
-	/* What was a guess no longer is, and was right, but for the kind of uncached. */
-	if (before.attributes & KVM_MEMTYPE_ATTR_PREDICTED)
-		before.host = after.host;
-	before.attributes &= ~KVM_MEMTYPE_ATTR_PREDICTED;
-	EXPECT_EQ(memcmp(&before, &after, sizeof(before)), 0);
-	EXPECT_EQ(after.effective[kind], walked);
-	EXPECT_EQ(after.refusal, KVM_MEMTYPE_REFUSAL_NONE);
-	EXPECT_EQ(after.host, page->host);
-	EXPECT_EQ(after.intent, page->intent);
-	EXPECT_EQ(after.attributes, page->attributes |
-		  (*forced ? KVM_MEMTYPE_ATTR_FORCED : 0));
-	if (page->source)
-		EXPECT_EQ(after.source, page->source);
-	if (!page->source)
-		EXPECT_EQ(after.source == KVM_MEMTYPE_SOURCE_RAM, !*forced);
-	return walked;
-}
-
-/* The runner compares what is printed here with what tests.toml expects. */
-static void check_type(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
-		       const char *row, const struct page *page, uint64_t gva, uint8_t kind)
-{
-	bool forced;
-	uint8_t walked = walk_as(_metadata, vcpu, row, page, gva, kind, &forced);
-
-	print_cell(row, kind_names[walked], forced);
-}
 
 /* Memory of the kind that a variant names, one page for each guest type. */
 FIXTURE(ram)
@@ -337,28 +256,6 @@ TEST_F(ram, mismatched_vcpus)
 			TEST_ASSERT(run_guest(self->vcpus[reader], GUEST_READ, gva[reader], 0) ==
 				    PATTERN + n, "vCPU %d does not see round %d", reader, n);
 		}
-	}
-}
-
-/* Host MMIO: one page of a PCI device, seen by the guest with every type. */
-static void check_mmio(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
-		       const char *name, void *bar, uint8_t host, uint32_t attributes)
-{
-	const struct page page = {
-		.gpa = TEST_GPA, .size = SZ_4K, .access = GUEST_READ, .host = host,
-		.intent = KVM_MEMTYPE_UC, .source = KVM_MEMTYPE_SOURCE_MMIO,
-		.attributes = attributes | MMIO_NOEXEC,
-	};
-	uint64_t gva = TEST_GVA;
-	char row[64];
-	int i;
-
-	vm_set_user_memory_region(vcpu->vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, bar);
-	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++)
-		map_as(vcpu->vm, gva + i * SZ_4K, TEST_GPA, guest_kinds[i]);
-	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
-		snprintf(row, sizeof(row), name, kind_names[guest_kinds[i]]);
-		check_type(_metadata, vcpu, row, &page, gva + i * SZ_4K, guest_kinds[i]);
 	}
 }
 
@@ -651,36 +548,19 @@ static void check_host_page(struct __test_metadata *_metadata, struct kvm_vcpu *
 		.host = host->host, .intent = host->intent, .source = host->source,
 		.attributes = host->attributes,
 	};
-	bool forced, all_forced = true;
+	uint64_t gva = TEST_GVA + host->offset;
 	struct kvm_memtype answer;
-	char types[64] = "";
-	char name[96];
-	uint64_t gva;
-	uint8_t kind;
-	int i;
 
-	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
-		gva = TEST_GVA + i * HOST_SIZE + host->offset;
-		map_as(vcpu->vm, gva, page.gpa, guest_kinds[i]);
-	}
 	/* On arm64, what is no memory is cacheable with FWB and DIC only. */
 	if (have_layer() && host->memory == HOST_BAR && host->intent == KVM_MEMTYPE_WB &&
 	    !get_memtype(vcpu->vm, page.gpa, &answer) && answer.refusal) {
-		check_refusal(_metadata, vcpu, page.gpa, TEST_GVA + host->offset,
-			      KVM_MEMTYPE_REFUSAL_CACHEABLE, "cacheable");
+		map_as(vcpu->vm, gva, page.gpa, KVM_MEMTYPE_WB);
+		check_refusal(_metadata, vcpu, page.gpa, gva, KVM_MEMTYPE_REFUSAL_CACHEABLE,
+			      "cacheable");
 		print_cell(row, "refused", false);
 		return;
 	}
-
-	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
-		gva = TEST_GVA + i * HOST_SIZE + host->offset;
-		snprintf(name, sizeof(name), "%s as %s", row, kind_names[guest_kinds[i]]);
-		kind = walk_as(_metadata, vcpu, name, &page, gva, guest_kinds[i], &forced);
-		all_forced &= forced;
-		snprintf(types + strlen(types), sizeof(types) - strlen(types), "%s%s",
-			 i ? "," : "", kind_names[kind]);
-	}
-	print_cell(row, types, all_forced);
+	check_types(_metadata, vcpu, row, &page, gva);
 }
 
 TEST_F(host, type_wins)

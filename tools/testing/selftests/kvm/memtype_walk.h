@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the tests of memory types check of a page: that KVM_GET_MEMTYPE, the second
+ * stage and the CPU say the same of it, and the rows of the matrix about it.
+ */
+#ifndef SELFTEST_KVM_MEMTYPE_WALK_H
+#define SELFTEST_KVM_MEMTYPE_WALK_H
+
+#include "kvm_test_harness.h"
+#include "memtype_guest.h"
+
+/* What a page is to the host, and how its guest may map it. */
+struct page {
+	uint64_t gpa;
+	uint64_t size;		/* of the second-stage mapping */
+	enum guest_op access;	/* how to touch it first */
+	bool untouched;		/* nobody has */
+	uint8_t host;
+	uint8_t intent;
+	uint8_t source;		/* 0: RAM, whatever follows from the policy */
+	uint32_t attributes;	/* beside FORCED */
+};
+
+/*
+ * Has the guest access a page as @kind, and checks that query and walk agree.
+ * Returns the type that the CPU uses.
+ */
+static inline uint8_t walk_as(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+			      const char *row, const struct page *page, uint64_t gva, uint8_t kind,
+			      bool *forced)
+{
+	struct kvm_memtype_probe probe = { .gpa = page->gpa, .gva = gva }, untouched = probe;
+	struct kvm_memtype before = {}, after = {};
+	int probed, query_before = 0, query_after = 0;
+	uint8_t walked;
+	uint64_t value;
+
+	if (have_layer())
+		query_before = get_memtype(vcpu->vm, page->gpa, &before);
+	probed = __vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &untouched);
+
+	/* The fault goes first, so that the marks enclose one access only. */
+	run_guest(vcpu, page->access, gva, PATTERN);
+	value = run_guest(vcpu, GUEST_MARKED_READ, gva, 0);
+	TEST_ASSERT(!__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), "%s: probe: %s", row,
+		    strerror(errno));
+	walked = walked_kind(&probe, kind, forced);
+	expect_walk(row, gva, &probe, kind);
+
+	/* Without the layer, what is mixed is mapped by one entry all the same. */
+	if (have_layer() || page->untouched)
+		EXPECT_EQ(probe.size, page->size);
+	if (page->access == GUEST_WRITE) {
+		EXPECT_EQ(value, PATTERN);
+		/* Neither did the query map it. */
+		if (page->untouched)
+			EXPECT_EQ(probed, -1);
+	}
+	if (!have_layer())
+		return walked;
+
+	query_after = get_memtype(vcpu->vm, page->gpa, &after);
+	EXPECT_EQ(query_before, 0);
+	EXPECT_EQ(query_after, 0);
+	/* What was a guess no longer is, and was right, but for the kind of uncached. */
+	if (before.attributes & KVM_MEMTYPE_ATTR_PREDICTED)
+		before.host = after.host;
+	before.attributes &= ~KVM_MEMTYPE_ATTR_PREDICTED;
+	EXPECT_EQ(memcmp(&before, &after, sizeof(before)), 0);
+	EXPECT_EQ(after.effective[kind], walked);
+	EXPECT_EQ(after.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+	EXPECT_EQ(after.host, page->host);
+	EXPECT_EQ(after.intent, page->intent);
+	EXPECT_EQ(after.attributes, page->attributes |
+		  (*forced ? KVM_MEMTYPE_ATTR_FORCED : 0));
+	if (page->source)
+		EXPECT_EQ(after.source, page->source);
+	if (!page->source)
+		EXPECT_EQ(after.source == KVM_MEMTYPE_SOURCE_RAM, !*forced);
+	return walked;
+}
+
+/* The runner compares what is printed here with what tests.toml expects. */
+static inline void check_type(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+			      const char *row, const struct page *page, uint64_t gva, uint8_t kind)
+{
+	bool forced;
+	uint8_t walked = walk_as(_metadata, vcpu, row, page, gva, kind, &forced);
+
+	print_cell(row, kind_names[walked], forced);
+}
+
+/* As check_type() of each type that a guest can choose, with one cell for all of them. */
+static inline void check_types(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+			       const char *row, const struct page *page, uint64_t gva)
+{
+	bool forced, all_forced = true;
+	char types[64] = "";
+	char name[96];
+	uint8_t kind;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++)
+		map_as(vcpu->vm, gva + i * SZ_2M, page->gpa, guest_kinds[i]);
+	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
+		snprintf(name, sizeof(name), "%s as %s", row, kind_names[guest_kinds[i]]);
+		kind = walk_as(_metadata, vcpu, name, page, gva + i * SZ_2M, guest_kinds[i],
+			       &forced);
+		all_forced &= forced;
+		snprintf(types + strlen(types), sizeof(types) - strlen(types), "%s%s",
+			 i ? "," : "", kind_names[kind]);
+	}
+	print_cell(row, types, all_forced);
+}
+
+/* Host MMIO: one page of a PCI device, seen by the guest with every type. */
+static inline void check_mmio(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+			      const char *name, void *bar, uint8_t host, uint32_t attributes)
+{
+	const struct page page = {
+		.gpa = TEST_GPA, .size = SZ_4K, .access = GUEST_READ, .host = host,
+		.intent = KVM_MEMTYPE_UC, .source = KVM_MEMTYPE_SOURCE_MMIO,
+		.attributes = attributes | MMIO_NOEXEC,
+	};
+	uint64_t gva = TEST_GVA;
+	char row[64];
+	int i;
+
+	vm_set_user_memory_region(vcpu->vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, bar);
+	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++)
+		map_as(vcpu->vm, gva + i * SZ_4K, TEST_GPA, guest_kinds[i]);
+	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
+		snprintf(row, sizeof(row), name, kind_names[guest_kinds[i]]);
+		check_type(_metadata, vcpu, row, &page, gva + i * SZ_4K, guest_kinds[i]);
+	}
+}
+
+#endif /* SELFTEST_KVM_MEMTYPE_WALK_H */
