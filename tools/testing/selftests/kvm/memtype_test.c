@@ -30,7 +30,6 @@
 #include <sched.h>
 #include <sys/wait.h>
 
-#include "memtype_vfio.h"
 #include "memtype_walk.h"
 #ifdef __x86_64__
 #include "vmx.h"
@@ -264,15 +263,13 @@ FIXTURE(mmio)
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 	char device[NAME_MAX + 1];
-	bool is_edu;
 };
 
 FIXTURE_SETUP(mmio)
 {
 	self->vm = create_vm(&self->vcpu, 1, 0);
-	self->is_edu = find_edu(self->device);
 	/* Bochs has no edu, but its VGA adapter is a PCI device too. */
-	if (!self->is_edu && !find_pci(self->device, "0x1234", "0x1111"))
+	if (!find_edu(self->device) && !find_pci(self->device, "0x1234", "0x1111"))
 		self->device[0] = '\0';
 }
 
@@ -300,33 +297,7 @@ TEST_F(mmio, sysfs)
 	bar = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	TEST_ASSERT(bar != MAP_FAILED, "%s: %s", path, strerror(errno));
 
-	check_mmio(_metadata, self->vcpu, "guest %s on host MMIO", bar, SYSFS_BAR, 0);
-}
-
-TEST_F(mmio, vfio_bar)
-{
-	struct kvm_memtype answer;
-	struct assigned assigned;
-	void *bar;
-
-	if (!have_probe(self->vcpu))
-		SKIP(return, NO_PROBE);
-	if (!self->is_edu)
-		SKIP(return, "no edu device behind an IOMMU");
-	assign(&assigned, self->device);
-	bar = map_bar(&assigned, VFIO_PCI_BAR0_REGION_INDEX, SZ_4K);
-
-	/* vfio-pci fills in the mapping when it is touched, so until then it is a guess. */
-	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, bar);
-	if (have_layer()) {
-		TEST_ASSERT(!get_memtype(self->vm, TEST_GPA, &answer), "query");
-		EXPECT_EQ(answer.attributes, KVM_MEMTYPE_ATTR_PREDICTED |
-			  KVM_MEMTYPE_ATTR_ANY_UNCACHED | MMIO_NOEXEC);
-	}
-	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, 0, bar);
-	check_mmio(_metadata, self->vcpu, "guest %s on VFIO BAR", bar, VFIO_BAR,
-		   KVM_MEMTYPE_ATTR_ANY_UNCACHED);
-	unassign(&assigned);
+	check_mmio(_metadata, self->vcpu, "guest %s on host MMIO", bar, SZ_4K, SYSFS_BAR, 0);
 }
 
 /*
@@ -524,15 +495,8 @@ static void check_refusal(struct __test_metadata *_metadata, struct kvm_vcpu *vc
 	EXPECT_EQ(memcmp(&answer, &expected, sizeof(answer)), 0);
 
 	trace_event("kvm_memtype/kvm_memtype_refuse", true);
-	commands[vcpu->id] = (struct guest_command) { GUEST_READ, gva, 0 };
-	sync_global_to_guest(vcpu->vm, commands);
-	ASSERT_EQ(_vcpu_run(vcpu), -1);
-	EXPECT_EQ(errno, EFAULT);
+	run_refused(_metadata, vcpu, gpa, gva);
 	trace_event("kvm_memtype/kvm_memtype_refuse", false);
-	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
-	EXPECT_EQ(vcpu->run->memory_fault.gpa, gpa);
-	EXPECT_EQ(vcpu->run->memory_fault.size, SZ_4K);
-	EXPECT_EQ(vcpu->run->memory_fault.flags, 0);
 	snprintf(gfn, sizeof(gfn), "gfn %lx ", gpa / SZ_4K);
 	snprintf(reason, sizeof(reason), "refusal %s", name);
 	EXPECT_TRUE(trace_has(gfn, reason));

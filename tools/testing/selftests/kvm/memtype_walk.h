@@ -113,12 +113,16 @@ static inline void check_types(struct __test_metadata *_metadata, struct kvm_vcp
 	print_cell(row, types, all_forced);
 }
 
-/* Host MMIO: one page of a PCI device, seen by the guest with every type. */
+/*
+ * MMIO that the host maps at @bar by entries of @size: seen by the guest at TEST_GPA,
+ * with a row of the matrix for each type that it can choose.
+ */
 static inline void check_mmio(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
-			      const char *name, void *bar, uint8_t host, uint32_t attributes)
+			      const char *name, void *bar, uint64_t size, uint8_t host,
+			      uint32_t attributes)
 {
 	const struct page page = {
-		.gpa = TEST_GPA, .size = SZ_4K, .access = GUEST_READ, .host = host,
+		.gpa = TEST_GPA, .size = size, .access = GUEST_READ, .host = host,
 		.intent = KVM_MEMTYPE_UC, .source = KVM_MEMTYPE_SOURCE_MMIO,
 		.attributes = attributes | MMIO_NOEXEC,
 	};
@@ -126,13 +130,27 @@ static inline void check_mmio(struct __test_metadata *_metadata, struct kvm_vcpu
 	char row[64];
 	int i;
 
-	vm_set_user_memory_region(vcpu->vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, bar);
+	vm_set_user_memory_region(vcpu->vm, TEST_SLOT, 0, TEST_GPA, size, bar);
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++)
 		map_as(vcpu->vm, gva + i * SZ_4K, TEST_GPA, guest_kinds[i]);
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
 		snprintf(row, sizeof(row), name, kind_names[guest_kinds[i]]);
 		check_type(_metadata, vcpu, row, &page, gva + i * SZ_4K, guest_kinds[i]);
 	}
+}
+
+/* Runs the guest into a page that KVM cannot map: KVM_RUN fails, and says where. */
+static inline void run_refused(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+			       uint64_t gpa, uint64_t gva)
+{
+	commands[vcpu->id] = (struct guest_command) { GUEST_READ, gva, 0 };
+	sync_global_to_guest(vcpu->vm, commands);
+	ASSERT_EQ(_vcpu_run(vcpu), -1);
+	EXPECT_EQ(errno, EFAULT);
+	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+	EXPECT_EQ(vcpu->run->memory_fault.gpa, gpa);
+	EXPECT_EQ(vcpu->run->memory_fault.size, SZ_4K);
+	EXPECT_EQ(vcpu->run->memory_fault.flags, 0);
 }
 
 #endif /* SELFTEST_KVM_MEMTYPE_WALK_H */
