@@ -13,6 +13,7 @@
 #include <linux/huge_mm.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/irqflags.h>
 #include <linux/mm.h>
 #include <linux/pfn_t.h>
 #include <linux/slab.h>
@@ -30,12 +31,14 @@
  * @nr_pages: number of pages
  * @first: index of the first page that is to have the type @setup.prot
  * @pages: the pages, each with a reference of its own; NULL with @setup.phys
+ * @io: what IOREMAP maps of @setup.phys; else NULL
  */
 struct memtype_test {
 	struct memtype_test_setup setup;
 	unsigned long nr_pages;
 	unsigned long first;
 	struct page **pages;
+	void __iomem *io;
 };
 
 static bool memtype_test_has(const struct memtype_test *test, u32 flag)
@@ -209,9 +212,27 @@ static int memtype_test_alloc_ram(struct memtype_test *test)
 	return ret;
 }
 
-static int memtype_test_claim_phys(const struct memtype_test *test)
+static void __iomem *memtype_test_ioremap(const struct memtype_test_setup *setup)
+{
+	if (setup->prot == MEMTYPE_TEST_WB)
+		return ioremap_cache(setup->phys, setup->size);
+	return setup->prot == MEMTYPE_TEST_WC ? ioremap_wc(setup->phys, setup->size) :
+						ioremap(setup->phys, setup->size);
+}
+
+static void memtype_test_free_phys(struct memtype_test *test)
+{
+	if (test->io)
+		iounmap(test->io);
+	if (test->setup.prot == MEMTYPE_TEST_WC)
+		arch_io_free_memtype_wc(test->setup.phys + test->first * PAGE_SIZE,
+					(test->nr_pages - test->first) * PAGE_SIZE);
+}
+
+static int memtype_test_claim_phys(struct memtype_test *test)
 {
 	const struct memtype_test_setup *setup = &test->setup;
+	int ret;
 
 	if (!capable(CAP_SYS_RAWIO))
 		return -EPERM;
@@ -220,11 +241,20 @@ static int memtype_test_claim_phys(const struct memtype_test *test)
 	    region_intersects(setup->phys, setup->size, IORESOURCE_SYSTEM_RAM,
 			      IORES_DESC_NONE) != REGION_DISJOINT)
 		return -EINVAL;
-	if (setup->prot != MEMTYPE_TEST_WC)
+	if (setup->prot == MEMTYPE_TEST_WC) {
+		/* For x86, which asks PAT for the type when a fault maps it. */
+		ret = arch_io_reserve_memtype_wc(setup->phys + test->first * PAGE_SIZE,
+						 (test->nr_pages - test->first) * PAGE_SIZE);
+		if (ret)
+			return ret;
+	}
+	if (!memtype_test_has(test, MEMTYPE_TEST_IOREMAP))
 		return 0;
-	/* For x86, which asks PAT for the type when a fault maps it. */
-	return arch_io_reserve_memtype_wc(setup->phys + test->first * PAGE_SIZE,
-					  (test->nr_pages - test->first) * PAGE_SIZE);
+	test->io = memtype_test_ioremap(setup);
+	if (test->io)
+		return 0;
+	memtype_test_free_phys(test);
+	return -ENOMEM;
 }
 
 static int memtype_test_check(const struct memtype_test_setup *setup)
@@ -250,6 +280,8 @@ static int memtype_test_check(const struct memtype_test_setup *setup)
 	if (setup->prot == MEMTYPE_TEST_WB && flags & (MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_MIXED))
 		return -EINVAL;
 	if (flags & MEMTYPE_TEST_MIXED && !IS_ALIGNED(setup->size, 2 * PAGE_SIZE))
+		return -EINVAL;
+	if (flags & MEMTYPE_TEST_IOREMAP && (!setup->phys || flags & MEMTYPE_TEST_MIXED))
 		return -EINVAL;
 
 	if (flags & MEMTYPE_TEST_SET_RAM && !IS_ENABLED(CONFIG_X86))
@@ -285,17 +317,59 @@ static void memtype_test_destroy(struct memtype_test *test)
 {
 	if (test->pages)
 		memtype_test_free_ram(test);
-	else if (test->setup.prot == MEMTYPE_TEST_WC)
-		arch_io_free_memtype_wc(test->setup.phys + test->first * PAGE_SIZE,
-					(test->nr_pages - test->first) * PAGE_SIZE);
+	else
+		memtype_test_free_phys(test);
 	kfree(test);
 }
+
+#ifdef CONFIG_X86
+/* Interrupts, too, would be recorded. */
+static u64 memtype_test_marked_read(const u64 *addr)
+{
+	unsigned long flags;
+	u64 value;
+
+	local_irq_save(flags);
+	asm volatile("invlpg (%1)\n\t"
+		     "xchg %%bx, %%bx\n\t"
+		     "mov (%1), %0\n\t"
+		     "xchg %%bx, %%bx" : "=&r" (value) : "r" (addr) : "memory");
+	local_irq_restore(flags);
+	return value;
+}
+
+static long memtype_test_access(const struct memtype_test *test,
+				struct memtype_test_access __user *user)
+{
+	struct memtype_test_access access;
+	u64 *addr;
+
+	if (!test || !(test->pages || test->io))
+		return -EINVAL;
+	if (copy_from_user(&access, user, sizeof(access)))
+		return -EFAULT;
+	addr = test->pages ? page_address(test->pages[0]) : (u64 __force *)test->io;
+	/* Faults of the second stage come here, and not between the marks. */
+	WRITE_ONCE(*addr, access.value);
+	access.value = memtype_test_marked_read(addr);
+	access.addr = (unsigned long)addr;
+	return copy_to_user(user, &access, sizeof(access)) ? -EFAULT : 0;
+}
+#else
+static long memtype_test_access(const struct memtype_test *test,
+				struct memtype_test_access __user *user)
+{
+	return -EOPNOTSUPP;
+}
+#endif
 
 static long memtype_test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct memtype_test_setup setup;
 	struct memtype_test *test;
 
+	if (cmd == MEMTYPE_TEST_ACCESS)
+		return memtype_test_access(READ_ONCE(file->private_data), (void __user *)arg);
 	if (cmd != MEMTYPE_TEST_SETUP)
 		return -ENOTTY;
 	if (copy_from_user(&setup, (void __user *)arg, sizeof(setup)))

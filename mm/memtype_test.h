@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 #define MEMTYPE_TEST_SETUP	_IOW('m', 1, struct memtype_test_setup)
+#define MEMTYPE_TEST_ACCESS	_IOWR('m', 2, struct memtype_test_access)
 
 /* More is refused. */
 #define MEMTYPE_TEST_MAX_SIZE	(16ul << 20)
@@ -35,8 +36,10 @@ enum memtype_test_prot {
 #define MEMTYPE_TEST_SET_RAM		0x20
 /* @prot and SET_RAM are for the second half of the range, and the first half is WB. */
 #define MEMTYPE_TEST_MIXED		0x40
+/* The kernel maps @phys, too: by ioremap_cache(), ioremap_wc() or ioremap(), as @prot says. */
+#define MEMTYPE_TEST_IOREMAP		0x80
 
-#define MEMTYPE_TEST_FLAGS		0x7f
+#define MEMTYPE_TEST_FLAGS		0xff
 
 /**
  * struct memtype_test_setup - what mmap() of an open file maps
@@ -59,7 +62,8 @@ enum memtype_test_prot {
  * * EINVAL: unknown flags or type, a bad size or address, or flags that exclude
  *   each other: HUGE with PREMAP, PTE_ONLY or MIXEDMAP; MIXEDMAP with PTE_ONLY,
  *   MIXED or @phys; SET_RAM with @phys; SET_RAM or MIXED with WB; MIXED with an
- *   odd number of pages
+ *   odd number of pages; IOREMAP with MIXED or without @phys
+ * * ENOMEM: no memory, or ioremap() fails
  * * EOPNOTSUPP: SET_RAM, not on x86
  * * EPERM: @phys without CAP_SYS_RAWIO
  */
@@ -68,6 +72,20 @@ struct memtype_test_setup {
 	__u64 phys;
 	__u32 prot;
 	__u32 flags;
+};
+
+/**
+ * struct memtype_test_access - an access of the kernel's own
+ * @value: in: what to write to the first eight bytes; out: what is read from there then
+ * @addr: out: where the kernel has mapped them, until the file is closed and unmapped
+ *
+ * On x86 only (else EOPNOTSUPP), after a MEMTYPE_TEST_SETUP of RAM, or with
+ * IOREMAP (else EINVAL). The read stands between two `xchg %bx, %bx`, at which
+ * Bochs records it, and finds no translation in the TLB.
+ */
+struct memtype_test_access {
+	__u64 value;
+	__u64 addr;
 };
 
 #endif /* __MEMTYPE_TEST_H */
