@@ -85,7 +85,7 @@ report:		## Make table, report.html and junit.xml again from out/matrix.json
 	@$(PYTHON) $(TOOLS)/matrix.py report
 
 .PHONY: tool
-tool:		## Build kvm-memtype, which prints a running VM's memory types
+tool:		## Build kvm-memtype, which prints a running VM's memory types, and the VMM example
 	@mkdir -p $(build_path)
 	@$(MAKE) -s -C tools/kvm/memtype OUTPUT=$(build_path)/
 

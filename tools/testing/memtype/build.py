@@ -23,7 +23,10 @@ from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, TREES, Error, fail, ou
 # Where the machine's test list and programs are in the initramfs (init.c).
 INSIDE = "/memtype"
 # What each machine has beside selftests.
-PROGRAMS = ["tools/testing/memtype/init.c", "tools/kvm/memtype/kvm-memtype.c"]
+PROGRAMS = ["tools/testing/memtype/init.c", "tools/kvm/memtype/kvm-memtype.c",
+            "tools/kvm/memtype/memtype-example.c"]
+# They see the system's headers, and of the kernel's those that the system lacks.
+UAPI = ["-idirafter", str(TREES["patched"] / "include/uapi")]
 # What the programs of a directory need and its Makefile does not say: a header of ours that the
 # compiler reads first, and further headers that they are built from.
 HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
@@ -178,7 +181,7 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
         program = out / source.stem
         if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
             output([f"{ARCHES[arch][0]}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
-                    "-o", program, source])
+                    *UAPI, "-o", program, source])
     return out
 
 
@@ -193,7 +196,8 @@ def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = N
     entries = [f"dir {path} 0755 0 0" for path in ("/dev", "/bin", INSIDE)]
     entries += ["nod /dev/console 0600 0 0 c 5 1", f"file /init {built}/init 0755 0 0",
                 f"file {INSIDE}/tests {listing} 0644 0 0",
-                f"file {INSIDE}/kvm-memtype {built}/kvm-memtype 0755 0 0"]
+                *(f"file {INSIDE}/{name} {built}/{name} 0755 0 0"
+                  for name in ("kvm-memtype", "memtype-example"))]
     if shell:
         entries.append(f"file /bin/busybox {shell} 0755 0 0")
     directories: set[str] = set()

@@ -201,7 +201,7 @@ def program_warnings(arch: str) -> list[str]:
                          if path.name in line and re.search(r"(warning|error): ", line)
                          and not HARNESS.search(line)]
     for name in build.PROGRAMS:
-        done = subprocess.run([compiler, *W1, "-c", "-o", out / "program.o",
+        done = subprocess.run([compiler, *W1, *build.UAPI, "-c", "-o", out / "program.o",
                                TREES["patched"] / name], text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, check=False)
         problems += done.stdout.splitlines()

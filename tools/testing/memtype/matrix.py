@@ -228,7 +228,7 @@ def clean() -> None:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
                                            "mutate.json", "bench.json", "compat.json")),
-                 BUILD / "kvm-memtype", *OUT.glob("memtype-*.mbox"),
+                 BUILD / "kvm-memtype", BUILD / "memtype-example", *OUT.glob("memtype-*.mbox"),
                  *OUT.glob("memtype-selftests-*.tar.gz")]:
         path.unlink(missing_ok=True)
     for directory in (BUILD, OUT):

@@ -940,6 +940,7 @@ FIXTURE(seeing)
 };
 
 #define TOOL		"/memtype/kvm-memtype"
+#define EXAMPLE		"/memtype/memtype-example"
 #define SEEN_PAGES	64
 #define SEEN_TOUCHED	5
 
@@ -1046,34 +1047,155 @@ TEST_F(seeing, table_while_faulting)
 	ASSERT_EQ(pthread_join(thread, NULL), 0);
 }
 
+/* Starts a program with up to two arguments; its output is to be read. */
+static FILE *start_program(pid_t *child, const char *path, const char *first, const char *second)
+{
+	int out[2];
+
+	TEST_ASSERT(!pipe(out), "pipe()");
+	*child = fork();
+	if (!*child) {
+		dup2(out[1], STDOUT_FILENO);
+		close(out[0]);
+		execl(path, path, first, second, NULL);
+		_exit(127);
+	}
+	close(out[1]);
+	return fdopen(out[0], "r");
+}
+
+/* Returns its exit status, as wait() has it. */
+static int end_program(pid_t child, FILE *output)
+{
+	int status;
+
+	fclose(output);
+	TEST_ASSERT(waitpid(child, &status, 0) == child, "waitpid()");
+	return status;
+}
+
 /* The program that prints the table for people, on this very process. */
 TEST_F(seeing, tool)
 {
 	char pid[16], line[512];
 	bool found = false;
-	int out[2], status;
 	FILE *output;
 	pid_t child;
 
 	if (access(TOOL, X_OK))
 		SKIP(return, "no " TOOL);
 	snprintf(pid, sizeof(pid), "%d", getpid());
-	ASSERT_EQ(pipe(out), 0);
-	child = fork();
-	if (!child) {
-		dup2(out[1], STDOUT_FILENO);
-		close(out[0]);
-		execl(TOOL, TOOL, "--json", pid, NULL);
-		_exit(127);
-	}
-	close(out[1]);
-	output = fdopen(out[0], "r");
+	output = start_program(&child, TOOL, "--json", pid);
 	while (fgets(line, sizeof(line), output))
 		found |= !!strstr(line, "10000000");
-	fclose(output);
-	ASSERT_EQ(waitpid(child, &status, 0), child);
-	EXPECT_EQ(status, 0);
+	EXPECT_EQ(end_program(child, output), 0);
 	EXPECT_TRUE(found);
+}
+
+/*
+ * The example for VMM authors, as it is in Documentation/virt/kvm/memtype-vmm.rst. Of
+ * one range, a row has what it would tell the guest, and what the guest's WC gives.
+ */
+static const struct {
+	const char *row;
+	const char *range;
+	const char *option;
+	bool is_mmio;
+	struct memtype_test_setup blob;
+} examples[] = {
+	{ .row = "example: RAM", .range = "RAM" },
+	{ .row = "example: stage-1 mode, RAM", .range = "RAM", .option = "--stage1" },
+	{ .row = "example: framebuffer", .range = "framebuffer" },
+	{ .row = "example: blob", .range = "blob" },
+	{ .row = "example: blob of WC RAM", .range = "blob", .blob = {
+#ifdef __x86_64__
+		.flags = MEMTYPE_TEST_SET_RAM,
+#endif
+		.size = SZ_4K, .prot = MEMTYPE_TEST_WC } },
+	{ .row = "example: blob of cacheable MMIO", .range = "blob", .is_mmio = true,
+	  .blob = { .size = SZ_4K, .prot = MEMTYPE_TEST_WB } },
+	{ .row = "example: blob of WC MMIO", .range = "blob", .is_mmio = true,
+	  .blob = { .size = SZ_4K, .prot = MEMTYPE_TEST_WC } },
+	{ .row = "example: blob of UC MMIO", .range = "blob", .is_mmio = true,
+	  .blob = { .size = SZ_4K, .prot = MEMTYPE_TEST_UC } },
+	{ .row = "example: blob of any-uncached MMIO", .range = "blob", .is_mmio = true,
+	  .blob = { .size = SZ_4K, .prot = MEMTYPE_TEST_UC,
+		    .flags = MEMTYPE_TEST_ANY_UNCACHED } },
+};
+
+/*
+ * Runs it, with or without an argument. Returns its exit status, and in @said what
+ * it says of @range.
+ */
+static int run_example(const char *argument, const char *range, char said[64])
+{
+	char line[256], start[32], table[64], tell[32], wc[8];
+	bool has_table = false;
+	int status, ranges = 0;
+	FILE *output;
+	pid_t child;
+
+	snprintf(start, sizeof(start), "%s at 0x", range);
+	said[0] = '\0';
+	output = start_program(&child, EXAMPLE, argument, NULL);
+	snprintf(table, sizeof(table), "/sys/kernel/debug/kvm/%d-", child);
+	while (fgets(line, sizeof(line), output)) {
+		has_table |= !strncmp(line, table, strlen(table));
+		ranges += has_table && !strncmp(line, "  0 ", 4);
+		if (strncmp(line, start, strlen(start)))
+			continue;
+		if (sscanf(line, "%*s at %*x: host %*[^,], tell the guest %31[^,], its WC is %7s",
+			   tell, wc) == 2)
+			snprintf(said, 64, "%s,%s", tell, wc);
+		else if (strstr(line, ": refused: "))
+			snprintf(said, 64, "refused");
+	}
+	status = end_program(child, output);
+	/* RAM, framebuffer and, if it is not refused, the blob */
+	TEST_ASSERT(status || ranges == 3 - !strcmp(said, "refused"),
+		    "%s: %d ranges in its table", EXAMPLE, ranges);
+	return status;
+}
+
+TEST(example)
+{
+	char said[64], fd[16];
+	const char *argument;
+	struct memtype_test_setup blob;
+	int status, driver, i;
+
+	if (access(EXAMPLE, X_OK))
+		SKIP(return, "no " EXAMPLE);
+	if (!have_layer()) {
+		status = run_example(NULL, "RAM", said);
+		EXPECT_TRUE(WIFEXITED(status));
+		EXPECT_EQ(WEXITSTATUS(status), KSFT_SKIP);
+		return;
+	}
+	ASSERT_TRUE(have_driver());
+	for (i = 0; i < ARRAY_SIZE(examples); i++) {
+		blob = examples[i].blob;
+		driver = -1;
+		argument = examples[i].option;
+		if (blob.size) {
+			if (examples[i].is_mmio)
+				blob.phys = frame_buffer();
+			driver = open(DRIVER, O_RDWR);
+			ASSERT_GE(driver, 0);
+			ASSERT_EQ(ioctl(driver, MEMTYPE_TEST_SETUP, &blob), 0);
+			snprintf(fd, sizeof(fd), "%d", driver);
+			argument = fd;
+		}
+		status = run_example(argument, examples[i].range, said);
+		EXPECT_TRUE(WIFEXITED(status));
+		if (WEXITSTATUS(status) == KSFT_SKIP)
+			snprintf(said, sizeof(said), "unsupported");
+		if (WEXITSTATUS(status) != KSFT_SKIP)
+			EXPECT_EQ(status, 0);
+		print_cell(examples[i].row, said, false);
+		if (driver >= 0)
+			close(driver);
+	}
 }
 
 TEST_F(seeing, statistics)
