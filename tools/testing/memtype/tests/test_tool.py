@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from build import PROGRAMS
 from check import W1
 from settings import REPO
 
@@ -376,8 +378,18 @@ class Build(unittest.TestCase):
             subprocess.run(["make", "-s", "tool", f"BUILD={build}"], cwd=REPO, check=True)
             done = subprocess.run([build / "kvm-memtype"], check=False, text=True,
                                   stderr=subprocess.PIPE)
+            self.assertTrue((build / "memtype-example").exists())
         self.assertEqual(done.returncode, 2)
         self.assertIn("/sys/kernel/debug/kvm", done.stderr)
+
+
+class Example(unittest.TestCase):
+    def test_document_shows_what_runs(self) -> None:
+        document = REPO / "Documentation/virt/kvm/memtype-vmm.rst"
+        shown = re.findall(r"^\.\. literalinclude:: (\S+)$", document.read_text(), re.M)
+        self.assertEqual([os.path.relpath(document.parent / name, REPO) for name in shown],
+                         ["tools/kvm/memtype/memtype-example.c"])
+        self.assertIn(os.path.relpath(document.parent / shown[0], REPO), PROGRAMS)
 
 
 if __name__ == "__main__":
