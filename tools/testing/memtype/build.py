@@ -31,6 +31,8 @@ UAPI = ["-idirafter", str(TREES["patched"] / "include/uapi")]
 # compiler reads first, and further headers that they are built from.
 HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
                      "tools/testing/selftests/iommu/dma_cache_order.h",
+                     "tools/testing/selftests/iommu/dma_cache_trace.h",
+                     "tools/testing/selftests/iommu/vfio_device.h",
                      "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h"]}
 # Seconds between two signs of life of a long build.
 PROGRESS = 15

@@ -10,7 +10,6 @@
  *
  * tools/testing/memtype/bench.py reads the lines "# memtype-dma:".
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -20,22 +19,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/iommufd.h>
-#include <linux/vfio.h>
-
 #include "../kselftest_harness.h"
+#include "vfio_device.h"
 
 #define SZ_4K		4096ul
 #define SZ_1M		(256 * SZ_4K)
 #define SZ_2M		(2 * SZ_1M)
 #define SZ_1G		(1024 * SZ_1M)
 #define COUNTERS	"/sys/kernel/debug/dma_cache"
-#define PCI_DEVICES	"/sys/bus/pci/devices"
 #define IOVA		SZ_1G
 #define MAX_DOMAINS	2
 #define ROUNDS		7
@@ -116,62 +111,6 @@ static bool active(void)
 	return !strcmp(value, "yes");
 }
 
-static bool read_word(const char *directory, const char *device, const char *name, char *word)
-{
-	char path[512];
-	FILE *file;
-	bool good;
-
-	snprintf(path, sizeof(path), "%s/%s/%s", directory, device, name);
-	file = fopen(path, "r");
-	if (!file)
-		return false;
-	good = fscanf(file, "%15s", word) == 1;
-	fclose(file);
-	return good;
-}
-
-static bool write_word(const char *path, const char *word)
-{
-	int fd = open(path, O_WRONLY);
-	bool good = fd >= 0 && write(fd, word, strlen(word)) == (ssize_t)strlen(word);
-
-	close(fd);
-	return good;
-}
-
-/* Binds the edu device to vfio-pci and opens it; -1 if it cannot be had. */
-static int open_edu(void)
-{
-	char vendor[16], device[16], path[512], name[256] = "";
-	struct dirent *entry;
-	DIR *directory;
-
-	directory = opendir(PCI_DEVICES);
-	while (directory && (entry = readdir(directory)))
-		if (read_word(PCI_DEVICES, entry->d_name, "vendor", vendor) &&
-		    read_word(PCI_DEVICES, entry->d_name, "device", device) &&
-		    !strcmp(vendor, "0x1234") && !strcmp(device, "0x11e8"))
-			snprintf(name, sizeof(name), "%s", entry->d_name);
-	if (directory)
-		closedir(directory);
-	snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver_override", name);
-	if (!name[0] || !write_word(path, "vfio-pci") ||
-	    !write_word("/sys/bus/pci/drivers_probe", name))
-		return -1;
-
-	snprintf(path, sizeof(path), PCI_DEVICES "/%s/vfio-dev", name);
-	directory = opendir(path);
-	name[0] = '\0';
-	while (directory && (entry = readdir(directory)))
-		if (!strncmp(entry->d_name, "vfio", 4))
-			snprintf(name, sizeof(name), "%s", entry->d_name);
-	if (directory)
-		closedir(directory);
-	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", name);
-	return open(path, O_RDWR);
-}
-
 /* Touched in an order that leaves no small page beside its neighbour in physical memory. */
 static char *alloc_memory(size_t size, size_t page)
 {
@@ -236,56 +175,27 @@ FIXTURE_VARIANT_ADD(ioas, 2m_two_domains) {
 
 FIXTURE_SETUP(ioas)
 {
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
-	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	char name[NAME_MAX + 1];
+	uint32_t id, hwpt = 0;
 	int i;
 
-	self->device = open_edu();
-	if (self->device < 0)
+	if (!find_edu(name) || vfio_bind(name))
 		SKIP(return, "no edu device behind an IOMMU");
+	self->device = vfio_open(name);
 	self->iommufd = open("/dev/iommu", O_RDWR);
+	ASSERT_LE(0, self->device);
 	ASSERT_LE(0, self->iommufd);
-	bind.iommufd = self->iommufd;
-	ASSERT_EQ(0, ioctl(self->device, VFIO_DEVICE_BIND_IOMMUFD, &bind));
-	ASSERT_EQ(0, ioctl(self->iommufd, IOMMU_IOAS_ALLOC, &alloc));
-	self->ioas = alloc.out_ioas_id;
-	for (i = 0; i < variant->domains; i++) {
-		struct iommu_hwpt_alloc hwpt = {
-			.size = sizeof(hwpt), .dev_id = bind.out_devid, .pt_id = self->ioas,
-		};
-
-		ASSERT_EQ(0, ioctl(self->iommufd, IOMMU_HWPT_ALLOC, &hwpt));
-		attach.pt_id = hwpt.out_hwpt_id;
-	}
-	ASSERT_EQ(0, ioctl(self->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach));
+	ASSERT_EQ(0, vfio_bind_iommufd(self->device, self->iommufd, &id));
+	ASSERT_EQ(0, ioas_new(self->iommufd, &self->ioas));
+	for (i = 0; i < variant->domains; i++)
+		ASSERT_EQ(0, hwpt_new(self->iommufd, id, self->ioas, &hwpt));
+	ASSERT_EQ(0, vfio_attach(self->device, hwpt));
 }
 
 FIXTURE_TEARDOWN(ioas)
 {
 	close(self->device);
 	close(self->iommufd);
-}
-
-static int ioas_map(int iommufd, uint32_t ioas, void *memory, size_t size)
-{
-	struct iommu_ioas_map map = {
-		.size = sizeof(map), .ioas_id = ioas, .user_va = (uintptr_t)memory,
-		.length = size, .iova = IOVA,
-		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-			 IOMMU_IOAS_MAP_WRITEABLE,
-	};
-
-	return ioctl(iommufd, IOMMU_IOAS_MAP, &map);
-}
-
-static int ioas_unmap(int iommufd, uint32_t ioas, size_t size)
-{
-	struct iommu_ioas_unmap unmap = {
-		.size = sizeof(unmap), .ioas_id = ioas, .iova = IOVA, .length = size,
-	};
-
-	return ioctl(iommufd, IOMMU_IOAS_UNMAP, &unmap);
 }
 
 /* Per GiB, of which less is mapped: all costs but the ioctl's own grow with the size. */
@@ -301,10 +211,10 @@ TEST_F(ioas, cost)
 	ASSERT_NE(NULL, memory);
 	for (i = 0; i < ROUNDS; i++) {
 		start = now();
-		ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size));
+		ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size, IOVA));
 		maps[i] = now() - start;
 		start = now();
-		ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, variant->size));
+		ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, IOVA, variant->size));
 		unmaps[i] = now() - start;
 	}
 	cleaned = counter("clean_lines") - cleaned;
@@ -352,8 +262,8 @@ TEST_F(ioas, lines_are_executed)
 	memory = alloc_memory(variant->size, variant->page);
 	ASSERT_NE(NULL, memory);
 	read_work(before);
-	ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size));
-	ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, variant->size));
+	ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size, IOVA));
+	ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, IOVA, variant->size));
 	read_work(work);
 	for (i = 0; i < 2; i++) {
 		for (j = 0; j < 3; j++)
@@ -422,8 +332,8 @@ TEST_F(ioas, longest_stretch)
 	pthread_attr_setschedpolicy(&attr, SCHED_FIFO);
 	pthread_attr_setschedparam(&attr, &param);
 	ASSERT_EQ(0, pthread_create(&thread, &attr, sleep_and_wake, NULL));
-	ret = ioas_map(self->iommufd, self->ioas, memory, SZ_1G);
-	ret = ret ?: ioas_unmap(self->iommufd, self->ioas, SZ_1G);
+	ret = ioas_map(self->iommufd, self->ioas, memory, SZ_1G, IOVA);
+	ret = ret ?: ioas_unmap(self->iommufd, self->ioas, IOVA, SZ_1G);
 	__atomic_store_n(&sleeper.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	ASSERT_EQ(0, ret);

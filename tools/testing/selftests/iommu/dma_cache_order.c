@@ -3,25 +3,22 @@
  * Does the kernel maintain caches for non-coherent DMA in the right order?
  *
  * IOMMUFD and VFIO are given directed and random work, in domains of QEMU's edu device behind
- * the real IOMMU and of the mock device, and the trace of every step is judged by the model in
- * dma_cache_order.h. No domain here enforces coherency: neither VT-d without snoop control nor
- * the SMMUv3 can, and mock devices are made so.
+ * the real IOMMU and of the mock device, and the trace of every step (dma_cache_trace.h) is
+ * judged by the model in dma_cache_order.h. No domain here enforces coherency: neither VT-d
+ * without snoop control nor the SMMUv3 can, and mock devices are made so.
  *
- * Tracepoints fire too late, or lack the domain, so most events are kprobes. Each page has one
- * holder at a time (an iopt_pages, a vfio_dma) unless a case says otherwise: then one clean and
- * one flush must be all that it gets.
+ * Each page has one holder at a time (an iopt_pages, a vfio_dma) unless a case says otherwise:
+ * then one clean and one flush must be all that it gets.
  *
  * Usage: dma_cache_order [SEED]
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -29,17 +26,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/iommufd.h>
-#include <linux/pci_regs.h>
-#include <linux/vfio.h>
-
 #include "../../../../drivers/iommu/iommufd/iommufd_test.h"
 #include "../kselftest.h"
-#include "dma_cache_order.h"
 
-#define NAME		"dma_cache_order"
-#define TRACING		"/sys/kernel/tracing/"
-#define INSTANCE	TRACING "instances/" NAME "/"
 #define HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
 #define SZ_4K		4096UL
@@ -62,152 +51,9 @@
 					   ##__VA_ARGS__, strerror(errno));		\
 	} while (0)
 
-static struct order order;
-static uint64_t memmap, page_struct;	/* where the kernel's struct pages are, and their size */
+#include "dma_cache_trace.h"
+
 static bool have_mock, have_failures;
-static int trace_pipe = -1, trace_marker = -1, kernel_log = -1;
-
-static bool write_file(const char *path, int flags, const char *text)
-{
-	int fd = open(path, O_WRONLY | flags);
-	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
-/* The number after @key in the file, anywhere; -1 if it has none. */
-static long read_number(const char *path, const char *key)
-{
-	char text[4096] = "", *at;
-	int fd = open(path, O_RDONLY);
-	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-
-	if (fd >= 0)
-		close(fd);
-	at = n > 0 ? strstr(text, key) : NULL;
-	return at ? strtol(at + strlen(key), NULL, 0) : -1;
-}
-
-/* The trace */
-
-static const char * const probes[] = {
-	"p:" NAME "/map iommu_map domain=$arg1 iova=$arg2 paddr=$arg3 size=$arg4",
-	"r512:" NAME "/map_failed iommu_map domain=$arg1 iova=$arg2 size=$arg4 ret=$retval:s32",
-	"r512:" NAME "/unmap iommu_unmap domain=$arg1 iova=$arg2 size=$retval",
-	"r512:" NAME "/unmap_fast iommu_unmap_fast domain=$arg1 iova=$arg2 size=$retval",
-#ifdef __x86_64__
-	"r512:" NAME "/sync intel_iommu_tlb_sync domain=$arg1",
-#else
-	"r512:" NAME "/sync arm_smmu_iotlb_sync domain=$arg1",
-#endif
-	"p:" NAME "/free iommu_domain_free domain=$arg1",
-	"p:" NAME "/unpin unpin_user_page_range_dirty_lock page=$arg1 n=$arg2",
-	"p:" NAME "/unpin_list unpin_user_pages n=$arg2 pages=+0($arg1):x64[16]",
-	"p:" NAME "/unpin_list unpin_user_pages_dirty_lock n=$arg2 pages=+0($arg1):x64[16]",
-};
-
-/* Kretprobes that found no free slot, and whatever else the kernel did not record. */
-static unsigned long missed_probes(void)
-{
-	unsigned long missed = 0, n;
-	FILE *profile = fopen(TRACING "kprobe_profile", "r");
-
-	CHECK(profile, TRACING "kprobe_profile");
-	while (fscanf(profile, "%*s %*u %lu", &n) == 1)
-		missed += n;
-	fclose(profile);
-	return missed;
-}
-
-static void trace_stop(void)
-{
-	close(trace_pipe);
-	close(trace_marker);
-	rmdir(INSTANCE);
-	write_file(TRACING "kprobe_events", O_APPEND, "-:" NAME "/");
-}
-
-static void trace_start(void)
-{
-	/* Nobody else's domains, but also what a process does when it exits */
-	static const char filter[] = "comm == \"" NAME "\"";
-	size_t i;
-
-	CHECK(!prctl(PR_SET_NAME, NAME), "prctl");
-	trace_stop();		/* what a killed run may have left */
-	for (i = 0; i < ARRAY_SIZE(probes); i++)
-		CHECK(write_file(TRACING "kprobe_events", O_APPEND, probes[i]), "%s", probes[i]);
-	atexit(trace_stop);
-	CHECK(!mkdir(INSTANCE, 0700), INSTANCE);
-	/* A counter that all CPUs share: its order is that of what happened. */
-	CHECK(write_file(INSTANCE "trace_clock", 0, "counter"), "trace_clock");
-	CHECK(write_file(INSTANCE "buffer_size_kb", 0, "8192"), "buffer_size_kb");
-	CHECK(write_file(INSTANCE "events/" NAME "/filter", 0, filter), "filter");
-	CHECK(write_file(INSTANCE "events/dma_cache/filter", 0, filter), "filter");
-	CHECK(write_file(INSTANCE "events/" NAME "/map_failed/filter", 0,
-			 "ret != 0 && comm == \"" NAME "\""), "filter");
-	CHECK(write_file(INSTANCE "events/" NAME "/enable", 0, "1"), "events");
-	CHECK(write_file(INSTANCE "events/dma_cache/enable", 0, "1"), "events");
-	trace_pipe = open(INSTANCE "trace_pipe", O_RDONLY | O_NONBLOCK);
-	trace_marker = open(INSTANCE "trace_marker", O_WRONLY);
-	CHECK(trace_pipe >= 0 && trace_marker >= 0, "trace_pipe, trace_marker");
-}
-
-/* The operation of a task is over. */
-static void trace_end(pid_t pid)
-{
-	char text[32];
-	int n = snprintf(text, sizeof(text), "end=%d", pid);
-
-	CHECK(write(trace_marker, text, n) == n, "trace_marker");
-}
-
-/* Hands all lines that there are to @take. No traced task may run meanwhile. */
-static void trace_read(void (*take)(struct order *o, const char *line))
-{
-	static char buffer[65536];
-	size_t have = 0;
-	unsigned int cpu;
-	ssize_t n;
-
-	while ((n = read(trace_pipe, buffer + have, sizeof(buffer) - have - 1)) > 0) {
-		char *line = buffer, *end;
-
-		have += n;
-		buffer[have] = '\0';
-		while ((end = strchr(line, '\n'))) {
-			*end = '\0';
-			take(&order, line);
-			line = end + 1;
-		}
-		have = buffer + have - line;
-		memmove(buffer, line, have);
-	}
-	CHECK(n < 0 && errno == EAGAIN, "trace_pipe");
-	for (cpu = 0; ; cpu++) {
-		char path[128];
-
-		snprintf(path, sizeof(path), INSTANCE "per_cpu/cpu%u/stats", cpu);
-		if (access(path, F_OK))
-			break;
-		if (read_number(path, "overrun: ") || read_number(path, "commit overrun: ") ||
-		    read_number(path, "dropped events: "))
-			order_violation(&order, "overrun");
-	}
-	if (!cpu || missed_probes())
-		order_violation(&order, "overrun");
-}
-
-static void print_violation(const struct order *o)
-{
-	uint64_t i = o->events > ORDER_LAST ? o->events - ORDER_LAST : 0;
-
-	ksft_print_msg("violation: %s, at the last of these lines\n", o->violation);
-	for (; i < o->events; i++)
-		ksft_print_msg("  %s\n", o->last[i % ORDER_LAST]);
-}
 
 /*
  * The model itself: it must accept what was recorded of a good kernel, and reject the same
@@ -264,6 +110,7 @@ static const struct {
 static const struct recorded {
 	const char *violation;		/* NULL: none */
 	const char *lines;
+	bool coherent;			/* if that is what the domains were */
 } recorded[] = {
 	{ NULL,				"cCmesufFpere" },
 	{ NULL,				"dDnevtgGqeze" },
@@ -284,6 +131,11 @@ static const struct recorded {
 	{ "inconsistent",		"cCmem" },
 	{ "overrun",			"cCmeLsufFpere" },
 	{ "unreadable",			"cCmeXsufFpere" },
+	{ NULL,				"mesupere",		true },
+	{ "needless",			"cCmesupere",		true },
+	{ "unpin-before-flush",		"nevqtze",		true },
+	{ "unpin-while-mapped",		"mepsuere",		true },
+	{ "never-unpinned",		"mesuere",		true },
 };
 
 static void run_recorded(const struct recorded *r)
@@ -292,6 +144,7 @@ static void run_recorded(const struct recorded *r)
 	unsigned int i;
 
 	order_init(&order, RECORDED_MEMMAP, RECORDED_STRUCT);
+	order.coherent = r->coherent;
 	for (name = r->lines; *name; name++) {
 		for (i = 0; recorded_lines[i].name != *name; i++)
 			;
@@ -300,79 +153,17 @@ static void run_recorded(const struct recorded *r)
 	order_finish(&order);
 	if (r->violation)
 		ksft_test_result(order.violation && !strcmp(order.violation, r->violation),
-				 "rejects %s: %s\n", r->lines, r->violation);
+				 "rejects %s%s: %s\n", r->lines,
+				 r->coherent ? " of coherent domains" : "", r->violation);
 	else
-		ksft_test_result(!order.violation, "accepts %s\n", r->lines);
+		ksft_test_result(!order.violation, "accepts %s%s\n", r->lines,
+				 r->coherent ? " of coherent domains" : "");
 	order_free(&order);
 }
 
-/* IOMMUFD */
+/* Mock devices of IOMMUFD */
 
-static int call(int fd, unsigned long request, void *argument)
-{
-	return ioctl(fd, request, argument) ? -errno : 0;
-}
-
-static int new_ioas(int fd, uint32_t *ioas)
-{
-	struct iommu_ioas_alloc cmd = { .size = sizeof(cmd) };
-	int ret = call(fd, IOMMU_IOAS_ALLOC, &cmd);
-
-	*ioas = cmd.out_ioas_id;
-	return ret;
-}
-
-static int destroy(int fd, uint32_t id)
-{
-	struct iommu_destroy cmd = { .size = sizeof(cmd), .id = id };
-
-	return call(fd, IOMMU_DESTROY, &cmd);
-}
-
-static int map(int fd, uint32_t ioas, void *memory, uint64_t length, uint64_t iova)
-{
-	struct iommu_ioas_map cmd = {
-		.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length,
-		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-			 IOMMU_IOAS_MAP_WRITEABLE,
-		.user_va = (uintptr_t)memory,
-	};
-
-	return call(fd, IOMMU_IOAS_MAP, &cmd);
-}
-
-static int copy(int fd, uint32_t to, uint64_t to_iova, uint32_t from, uint64_t from_iova,
-		uint64_t length)
-{
-	struct iommu_ioas_copy cmd = {
-		.size = sizeof(cmd), .dst_ioas_id = to, .dst_iova = to_iova,
-		.src_ioas_id = from, .src_iova = from_iova, .length = length,
-		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-			 IOMMU_IOAS_MAP_WRITEABLE,
-	};
-
-	return call(fd, IOMMU_IOAS_COPY, &cmd);
-}
-
-static int unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length)
-{
-	struct iommu_ioas_unmap cmd = {
-		.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length,
-	};
-
-	return call(fd, IOMMU_IOAS_UNMAP, &cmd);
-}
-
-static int new_hwpt(int fd, uint32_t device, uint32_t ioas, uint32_t *hwpt)
-{
-	struct iommu_hwpt_alloc cmd = { .size = sizeof(cmd), .dev_id = device, .pt_id = ioas };
-	int ret = call(fd, IOMMU_HWPT_ALLOC, &cmd);
-
-	*hwpt = cmd.out_hwpt_id;
-	return ret;
-}
-
-/* A mock device, attached to an IOAS or HWPT until it is destroyed */
+/* Attached to an IOAS or HWPT until it is destroyed */
 struct mock {
 	uint32_t id, device;
 };
@@ -434,78 +225,31 @@ static int unpin(int fd, int access, uint32_t id)
 	return call(fd, IOMMU_TEST_CMD, &cmd);
 }
 
-/* QEMU's edu device: DMA between the IOVAs and a buffer of its own */
-
-#define EDU_BUFFER	0x40000
-#define EDU_SOURCE	0x80
-#define EDU_TARGET	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_RUN		1
-#define EDU_TO_MEMORY	2
+/* QEMU's edu device */
 
 static struct {
 	char name[NAME_MAX + 1];	/* empty: there is none */
-	char group[64], cdev[64];
+	char group[PATH_MAX];
 	pthread_mutex_t lock;		/* of all below */
 	int fd;
 	uint32_t device;		/* its id in IOMMUFD */
 	int at;				/* the IOAS that it is attached to, or -1 */
 	unsigned int transfers;
-	uint8_t *bar;
+	void *bar;
 } edu = { .fd = -1, .at = -1 };
 
-static void find_edu(void)
+static void prepare_edu(void)
 {
-	char path[PATH_MAX], link[PATH_MAX] = "";
-	DIR *directory = opendir("/sys/bus/pci/devices");
-	struct dirent *entry;
-
 	pthread_mutex_init(&edu.lock, NULL);
-	while (directory && (entry = readdir(directory))) {
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", entry->d_name);
-		if (read_number(path, "") != 0x1234)
-			continue;
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device", entry->d_name);
-		if (read_number(path, "") == 0x11e8)
-			snprintf(edu.name, sizeof(edu.name), "%s", entry->d_name);
-	}
-	if (directory)
-		closedir(directory);
-	if (!edu.name[0])
-		return;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", edu.name);
-	CHECK(write_file(path, 0, "vfio-pci"), "%s", path);
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", edu.name);
 	/* Fails without an IOMMU */
-	if (access(path, F_OK))
-		write_file("/sys/bus/pci/drivers_probe", 0, edu.name);
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", edu.name);
-	if (readlink(path, link, sizeof(link) - 1) < 0) {
-		edu.name[0] = '\0';	/* no IOMMU */
-		return;
-	}
-	snprintf(edu.group, sizeof(edu.group), "/dev/vfio/%.40s", strrchr(link, '/') + 1);
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", edu.name);
-	directory = opendir(path);
-	CHECK(directory, "%s", path);
-	while ((entry = readdir(directory))) {
-		if (!strncmp(entry->d_name, "vfio", 4))
-			snprintf(edu.cdev, sizeof(edu.cdev), "/dev/vfio/devices/%.40s",
-				 entry->d_name);
-	}
-	closedir(directory);
+	if (!find_edu(edu.name) || vfio_bind(edu.name) || vfio_path(edu.name, true, edu.group))
+		edu.name[0] = '\0';
 }
 
 static void open_edu(int fd)
 {
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = fd };
-
-	edu.fd = open(edu.cdev, O_RDWR);
-	CHECK(edu.fd >= 0, "%s", edu.cdev);
-	CHECK(!ioctl(edu.fd, VFIO_DEVICE_BIND_IOMMUFD, &bind), "VFIO_DEVICE_BIND_IOMMUFD");
-	edu.device = bind.out_devid;
+	edu.fd = vfio_open(edu.name);
+	CHECK(edu.fd >= 0 && !vfio_bind_iommufd(edu.fd, fd, &edu.device), "%s", edu.name);
 	edu.at = -1;
 	edu.transfers = 0;
 }
@@ -513,50 +257,18 @@ static void open_edu(int fd)
 static void close_edu(void)
 {
 	if (edu.bar)
-		munmap(edu.bar, 2 * EDU_BUFFER);
+		munmap(edu.bar, EDU_BAR_SIZE);
 	edu.bar = NULL;
 	close(edu.fd);
 	edu.fd = -1;
 }
 
-static int attach_edu(uint32_t pt)
-{
-	struct vfio_device_attach_iommufd_pt cmd = { .argsz = sizeof(cmd), .pt_id = pt };
-
-	return call(edu.fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &cmd);
-}
-
-static int detach_edu(void)
-{
-	struct vfio_device_detach_iommufd_pt cmd = { .argsz = sizeof(cmd) };
-
-	return call(edu.fd, VFIO_DEVICE_DETACH_IOMMUFD_PT, &cmd);
-}
-
 /* Maps the registers and lets the device access memory. */
 static void start_edu(void)
 {
-	struct vfio_region_info config = {
-		.argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX,
-	};
-	struct vfio_region_info bar = { .argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX };
-	uint16_t command;
-	void *address;
-
-	CHECK(!ioctl(edu.fd, VFIO_DEVICE_GET_REGION_INFO, &config), "configuration space");
-	CHECK(!ioctl(edu.fd, VFIO_DEVICE_GET_REGION_INFO, &bar), "BAR 0");
-	CHECK(pread(edu.fd, &command, 2, config.offset + PCI_COMMAND) == 2, "PCI_COMMAND");
-	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	CHECK(pwrite(edu.fd, &command, 2, config.offset + PCI_COMMAND) == 2, "PCI_COMMAND");
-	address = mmap(NULL, 2 * EDU_BUFFER, PROT_READ | PROT_WRITE, MAP_SHARED, edu.fd,
-		       bar.offset);
-	CHECK(address != MAP_FAILED, "BAR 0");
-	edu.bar = address;
-}
-
-static void edu_write(unsigned int offset, uint64_t value)
-{
-	__atomic_store_n((uint64_t *)(edu.bar + offset), value, __ATOMIC_SEQ_CST);
+	CHECK(!vfio_command(edu.fd, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, true), "PCI_COMMAND");
+	edu.bar = vfio_map_bar(edu.fd, VFIO_PCI_BAR0_REGION_INDEX, EDU_BAR_SIZE);
+	CHECK(edu.bar != MAP_FAILED, "BAR 0");
 }
 
 /* One transfer of at most 4095 bytes between an IOVA and the device's buffer */
@@ -566,13 +278,9 @@ static bool run_edu(uint64_t iova, unsigned int bytes, bool to_memory)
 
 	if (!edu.bar)
 		start_edu();
-	edu_write(EDU_SOURCE, to_memory ? EDU_BUFFER : iova);
-	edu_write(EDU_TARGET, to_memory ? iova : EDU_BUFFER);
-	edu_write(EDU_COUNT, bytes);
-	edu_write(EDU_COMMAND, EDU_RUN | (to_memory ? EDU_TO_MEMORY : 0));
+	edu_start(edu.bar, iova, bytes, to_memory);
 	for (i = 0; i < 3000; i++) {
-		if (!(__atomic_load_n((uint64_t *)(edu.bar + EDU_COMMAND), __ATOMIC_SEQ_CST) &
-		      EDU_RUN))
+		if (!edu_runs(edu.bar))
 			return true;
 		usleep(1000);
 	}
@@ -614,7 +322,7 @@ static void *new_memory(enum memory kind, size_t length)
 		if (kind == HUGETLB)
 			flags |= MAP_HUGETLB;
 		if (kind == MEMFD) {
-			fd = memfd_create(NAME, 0);
+			fd = memfd_create("dma_cache_order", 0);
 			CHECK(fd >= 0 && !ftruncate(fd, length), "memfd");
 			flags = MAP_SHARED;
 		}
@@ -643,37 +351,6 @@ static void *new_hole(size_t length)
 
 	CHECK(!mprotect(memory + length / 2, SZ_4K, PROT_NONE), "mprotect");
 	return memory;
-}
-
-/* Whether the kernel warned since it was last asked */
-static bool kernel_warned(void)
-{
-	char record[8192];
-	bool warned = false;
-	ssize_t n;
-
-	/* EPIPE: some were overwritten. */
-	while ((n = read(kernel_log, record, sizeof(record) - 1)) >= 0 || errno == EPIPE) {
-		record[n < 0 ? 0 : n] = '\0';
-		warned = warned || strstr(record, "WARNING:") || strstr(record, "BUG:");
-	}
-	return warned;
-}
-
-/* Judges what was read, when everything is closed. */
-static bool is_good(void)
-{
-	bool warned = kernel_warned();
-
-	order_finish(&order);
-	if (order.violation)
-		print_violation(&order);
-	if (warned)
-		ksft_print_msg("the kernel warned, see its log\n");
-	if (!order.shared && (order.extra[0] || order.extra[1]))
-		ksft_print_msg("%lu pages were cleaned, %lu flushed without need\n",
-			       order.extra[0], order.extra[1]);
-	return !order.violation && !warned && (order.shared || !(order.extra[0] + order.extra[1]));
 }
 
 /* Directed cases: each on the mock device, and on edu if there is one. */
@@ -716,7 +393,7 @@ static int attach(struct bench *b, uint32_t pt)
 		if (edu.fd < 0)
 			open_edu(b->fd);
 		b->device = edu.device;
-		return attach_edu(pt);
+		return vfio_attach(edu.fd, pt);
 	}
 	ret = new_mock(b->fd, pt, &b->mock);
 	b->device = b->mock.device;
@@ -725,49 +402,49 @@ static int attach(struct bench *b, uint32_t pt)
 
 static int replace(struct bench *b, uint32_t pt)
 {
-	return b->on_edu ? attach_edu(pt) : replace_mock(b->fd, &b->mock, pt);
+	return b->on_edu ? vfio_attach(edu.fd, pt) : replace_mock(b->fd, &b->mock, pt);
 }
 
 static int detach(struct bench *b)
 {
-	return b->on_edu ? detach_edu() : destroy(b->fd, b->mock.id);
+	return b->on_edu ? vfio_detach(edu.fd) : iommufd_destroy(b->fd, b->mock.id);
 }
 
 static int map_memory(struct bench *b)
 {
-	return map(b->fd, b->ioas, b->memory, PAGES * SZ_4K, IOVA);
+	return ioas_map(b->fd, b->ioas, b->memory, PAGES * SZ_4K, IOVA);
 }
 
 static int unmap_memory(struct bench *b)
 {
-	return unmap(b->fd, b->ioas, IOVA, PAGES * SZ_4K);
+	return ioas_unmap(b->fd, b->ioas, IOVA, PAGES * SZ_4K);
 }
 
 static int add_domain(struct bench *b)
 {
-	return new_hwpt(b->fd, b->device, b->ioas, &b->hwpt);
+	return hwpt_new(b->fd, b->device, b->ioas, &b->hwpt);
 }
 
 static int remove_domain(struct bench *b)
 {
-	return destroy(b->fd, b->hwpt);
+	return iommufd_destroy(b->fd, b->hwpt);
 }
 
 static int copy_memory(struct bench *b)
 {
-	return copy(b->fd, b->other, IOVA, b->ioas, IOVA, PAGES * SZ_4K);
+	return ioas_copy(b->fd, b->other, IOVA, b->ioas, IOVA, PAGES * SZ_4K);
 }
 
 static int unmap_copy(struct bench *b)
 {
-	return unmap(b->fd, b->other, IOVA, PAGES * SZ_4K);
+	return ioas_unmap(b->fd, b->other, IOVA, PAGES * SZ_4K);
 }
 
 static void open_bench(struct bench *b)
 {
 	b->fd = open("/dev/iommu", O_RDWR);
 	CHECK(b->fd >= 0, "/dev/iommu");
-	CHECK(!new_ioas(b->fd, &b->ioas) && !new_ioas(b->fd, &b->other), "IOMMU_IOAS_ALLOC");
+	CHECK(!ioas_new(b->fd, &b->ioas) && !ioas_new(b->fd, &b->other), "IOMMU_IOAS_ALLOC");
 }
 
 static void close_bench(struct bench *b)
@@ -777,47 +454,15 @@ static void close_bench(struct bench *b)
 	close(b->fd);
 }
 
-/*
- * Finds out how the kernel numbers its struct pages: it says the address of one page when it
- * maps it, and that of its struct page when it unpins it.
- */
-static uint64_t seen_paddr, seen_page;
-
-static void take_addresses(struct order *o, const char *line)
+static void map_once(void *page)
 {
-	if (strstr(line, " map: "))
-		seen_paddr = order_field(o, line, "paddr");
-	else if (strstr(line, " unpin: "))
-		seen_page = order_field(o, line, "page");
-}
-
-static void learn_pages(void)
-{
-	uint8_t *memory = new_memory(ANONYMOUS, SZ_2M);
 	struct bench b = { .on_edu = !have_mock };
-	uint64_t pfn[2], page[2];
-	int i;
 
 	open_bench(&b);
 	CHECK(!attach(&b, b.ioas), "attach");
-	for (i = 0; i < 2; i++) {
-		seen_paddr = 0;
-		seen_page = 0;
-		CHECK(!map(b.fd, b.ioas, memory + i * (SZ_2M - SZ_4K), SZ_4K, IOVA) &&
-		      !unmap(b.fd, b.ioas, IOVA, SZ_4K), "map, unmap");
-		trace_read(take_addresses);
-		CHECK(seen_paddr && seen_page, "no probe saw a page mapped and unpinned");
-		pfn[i] = seen_paddr / SZ_4K;
-		page[i] = seen_page;
-	}
+	CHECK(!ioas_map(b.fd, b.ioas, page, SZ_4K, IOVA) &&
+	      !ioas_unmap(b.fd, b.ioas, IOVA, SZ_4K), "map, unmap");
 	close_bench(&b);
-	trace_read(take_addresses);
-	munmap(memory, SZ_2M);
-	CHECK(pfn[0] != pfn[1], "a page twice");
-	page_struct = (int64_t)(page[1] - page[0]) / (int64_t)(pfn[1] - pfn[0]);
-	memmap = page[0] - pfn[0] * page_struct;
-	CHECK(page_struct && page[1] == memmap + pfn[1] * page_struct,
-	      "struct pages at %#lx, %#lx of %#lx, %#lx", page[0], page[1], pfn[0], pfn[1]);
 }
 
 static void case_map(struct bench *b)
@@ -859,7 +504,7 @@ static void case_copy(struct bench *b)
 	uint32_t hwpt;
 
 	STEP(attach(b, b->ioas));
-	STEP(new_hwpt(b->fd, b->device, b->other, &hwpt));
+	STEP(hwpt_new(b->fd, b->device, b->other, &hwpt));
 	STEP(map_memory(b));
 	STEP(copy_memory(b));
 	STEP(unmap_memory(b));
@@ -871,10 +516,10 @@ static void case_slices(struct bench *b)
 {
 	STEP(map_memory(b));
 	STEP(attach(b, b->other));
-	STEP(copy(b->fd, b->other, IOVA, b->ioas, IOVA, SZ_4K));
-	STEP(copy(b->fd, b->other, IOVA + 2 * SZ_4K, b->ioas, IOVA + 2 * SZ_4K, SZ_4K));
+	STEP(ioas_copy(b->fd, b->other, IOVA, b->ioas, IOVA, SZ_4K));
+	STEP(ioas_copy(b->fd, b->other, IOVA + 2 * SZ_4K, b->ioas, IOVA + 2 * SZ_4K, SZ_4K));
 	STEP(add_domain(b));
-	STEP(unmap(b->fd, b->other, IOVA, SZ_4K));
+	STEP(ioas_unmap(b->fd, b->other, IOVA, SZ_4K));
 	STEP(remove_domain(b));
 	STEP(detach(b));
 }
@@ -913,7 +558,7 @@ static void case_accesses(struct bench *b)
 	int access;
 
 	STEP(attach(b, b->ioas));
-	STEP(map(b->fd, b->ioas, memory, SZ_2M, IOVA));
+	STEP(ioas_map(b->fd, b->ioas, memory, SZ_2M, IOVA));
 	access = new_access(b->fd, b->ioas);
 	STEP(access);
 	STEP(pin(b->fd, access, IOVA + 10 * SZ_4K, 20 * SZ_4K, &id[0]));
@@ -930,9 +575,9 @@ static void case_hole(struct bench *b)
 	void *hole = new_hole(PAGES * SZ_4K);
 
 	STEP(attach(b, b->ioas));
-	FAIL(map(b->fd, b->ioas, hole, PAGES * SZ_4K, IOVA), EFAULT);
+	FAIL(ioas_map(b->fd, b->ioas, hole, PAGES * SZ_4K, IOVA), EFAULT);
 	STEP(detach(b));
-	STEP(map(b->fd, b->ioas, hole, PAGES * SZ_4K, IOVA));
+	STEP(ioas_map(b->fd, b->ioas, hole, PAGES * SZ_4K, IOVA));
 	FAIL(attach(b, b->ioas), EFAULT);
 	munmap(hole, PAGES * SZ_4K);
 }
@@ -946,10 +591,10 @@ static void fail_each(struct bench *b, int (*step)(struct bench *b), int (*undo)
 
 	for (nth = 1, left = 0; !left; nth++) {
 		snprintf(text, sizeof(text), "%u", nth);
-		CHECK(write_file(FAIL_NTH, 0, text), FAIL_NTH);
+		CHECK(!write_file(FAIL_NTH, text), FAIL_NTH);
 		ret = step(b);
 		left = read_number(FAIL_NTH, "");
-		CHECK(write_file(FAIL_NTH, 0, "0"), FAIL_NTH);
+		CHECK(!write_file(FAIL_NTH, "0"), FAIL_NTH);
 		trace_end(getpid());
 		if (!ret)
 			STEP(undo(b));
@@ -975,7 +620,7 @@ static void case_failures(struct bench *b)
 	fail_each(b, map_memory, unmap_memory);
 	STEP(add_domain(b));
 	fail_each(b, map_memory, unmap_memory);
-	STEP(destroy(b->fd, hwpt));
+	STEP(iommufd_destroy(b->fd, hwpt));
 }
 
 static void case_bad_iova(struct bench *b)
@@ -983,9 +628,9 @@ static void case_bad_iova(struct bench *b)
 	STEP(attach(b, b->ioas));
 	STEP(map_memory(b));
 	FAIL(map_memory(b), EEXIST);
-	FAIL(map(b->fd, b->ioas, b->memory, SZ_4K, IOVA + SZ_2M + 1), EINVAL);
-	FAIL(copy(b->fd, b->other, IOVA, b->ioas, IOVA + SZ_2M, SZ_4K), ENOENT);
-	FAIL(unmap(b->fd, b->ioas, IOVA, SZ_4K), ENOENT);
+	FAIL(ioas_map(b->fd, b->ioas, b->memory, SZ_4K, IOVA + SZ_2M + 1), EINVAL);
+	FAIL(ioas_copy(b->fd, b->other, IOVA, b->ioas, IOVA + SZ_2M, SZ_4K), ENOENT);
+	FAIL(ioas_unmap(b->fd, b->ioas, IOVA, SZ_4K), ENOENT);
 	STEP(unmap_memory(b));
 }
 
@@ -994,8 +639,8 @@ static void map_kind(struct bench *b, enum memory kind)
 	void *memory = new_memory(kind, SZ_2M);
 
 	STEP(attach(b, b->ioas));
-	STEP(map(b->fd, b->ioas, memory, SZ_2M, IOVA));
-	STEP(unmap(b->fd, b->ioas, IOVA, SZ_2M));
+	STEP(ioas_map(b->fd, b->ioas, memory, SZ_2M, IOVA));
+	STEP(ioas_unmap(b->fd, b->ioas, IOVA, SZ_2M));
 	munmap(memory, SZ_2M);
 }
 
@@ -1041,9 +686,9 @@ static void case_twice(struct bench *b)
 {
 	STEP(attach(b, b->ioas));
 	STEP(map_memory(b));
-	STEP(map(b->fd, b->ioas, b->memory, PAGES * SZ_4K, IOVA + SZ_2M));
+	STEP(ioas_map(b->fd, b->ioas, b->memory, PAGES * SZ_4K, IOVA + SZ_2M));
 	STEP(unmap_memory(b));
-	STEP(unmap(b->fd, b->ioas, IOVA + SZ_2M, PAGES * SZ_4K));
+	STEP(ioas_unmap(b->fd, b->ioas, IOVA + SZ_2M, PAGES * SZ_4K));
 }
 
 /* Runs @child in a process that leaves everything to its exit. */
@@ -1069,7 +714,7 @@ static void map_and_exit(struct bench *parent)
 
 	open_bench(&b);
 	if (memory == MAP_FAILED || attach(&b, b.ioas) ||
-	    map(b.fd, b.ioas, memory, PAGES * SZ_4K, IOVA))
+	    ioas_map(b.fd, b.ioas, memory, PAGES * SZ_4K, IOVA))
 		_exit(1);
 }
 
@@ -1313,7 +958,7 @@ static int do_map(struct worker *w, struct slot *slot, unsigned int space)
 		if (slot->in[i].length)
 			return -EAGAIN;
 	}
-	ret = map(w->load->fd, w->load->ioas[space], slot->memory, slot->length, slot->iova);
+	ret = ioas_map(w->load->fd, w->load->ioas[space], slot->memory, slot->length, slot->iova);
 	if (!ret)
 		slot->in[space].length = slot->length;
 	slot->in[space].from = 0;
@@ -1332,8 +977,8 @@ static int do_copy(struct worker *w, struct slot *slot, unsigned int space)
 	first = below(w, 2) ? 0 : below(w, pages);
 	n = below(w, 2) ? pages - first : 1 + below(w, pages - first);
 	start = slot->in[from].from + first * SZ_4K;
-	ret = copy(w->load->fd, w->load->ioas[space], slot->iova + start, w->load->ioas[from],
-		   slot->iova + start, n * SZ_4K);
+	ret = ioas_copy(w->load->fd, w->load->ioas[space], slot->iova + start, w->load->ioas[from],
+			slot->iova + start, n * SZ_4K);
 	if (!ret) {
 		slot->in[space].from = start;
 		slot->in[space].length = n * SZ_4K;
@@ -1350,8 +995,8 @@ static int do_unmap(struct worker *w, struct slot *slot, unsigned int space)
 	/* This makes the mock driver unpin it. */
 	if (w->pinned == slot && w->pinned_in == space)
 		w->pinned = NULL;
-	ret = unmap(w->load->fd, w->load->ioas[space], slot->iova + slot->in[space].from,
-		    slot->in[space].length);
+	ret = ioas_unmap(w->load->fd, w->load->ioas[space], slot->iova + slot->in[space].from,
+			 slot->in[space].length);
 	slot->in[space].length = 0;
 	return ret;
 }
@@ -1376,7 +1021,7 @@ static int do_hwpt(struct worker *w, unsigned int space)
 		return -EAGAIN;
 	w->hwpt_in = space;
 	w->hwpt_of_edu = !w->has_mock || (edu.fd >= 0 && below(w, 2));
-	ret = new_hwpt(w->load->fd, w->hwpt_of_edu ? edu.device : w->mock.device,
+	ret = hwpt_new(w->load->fd, w->hwpt_of_edu ? edu.device : w->mock.device,
 		       w->load->ioas[space], &w->hwpt);
 	w->has_hwpt = !ret;
 	return ret;
@@ -1388,7 +1033,7 @@ static int end_hwpt(struct worker *w)
 
 	if (!w->has_hwpt)
 		return -EAGAIN;
-	ret = destroy(w->load->fd, w->hwpt);
+	ret = iommufd_destroy(w->load->fd, w->hwpt);
 	w->has_hwpt = ret;
 	return ret == -EBUSY ? 0 : ret;		/* a device uses it */
 }
@@ -1424,11 +1069,11 @@ static int do_pin(struct worker *w, struct slot *slot, unsigned int space)
 
 static int do_hole(struct worker *w, unsigned int space)
 {
-	int ret = map(w->load->fd, w->load->ioas[space], w->hole, PAGES * SZ_4K, w->hole_iova);
+	int ret = ioas_map(w->load->fd, w->load->ioas[space], w->hole, PAGES * SZ_4K, w->hole_iova);
 
 	/* Nobody looks at the memory of a space without a domain. */
 	if (!ret)
-		ret = unmap(w->load->fd, w->load->ioas[space], w->hole_iova, PAGES * SZ_4K);
+		ret = ioas_unmap(w->load->fd, w->load->ioas[space], w->hole_iova, PAGES * SZ_4K);
 	return ret == -EFAULT ? 0 : ret;
 }
 
@@ -1439,19 +1084,19 @@ static int do_bad(struct worker *w, struct slot *slot, unsigned int space)
 
 	switch (below(w, 4)) {
 	case 0:
-		ret = map(fd, ioas, slot->memory, slot->length, slot->iova + 1);
+		ret = ioas_map(fd, ioas, slot->memory, slot->length, slot->iova + 1);
 		break;
 	case 1:
-		ret = unmap(fd, ioas, w->hole_iova, SZ_4K);
+		ret = ioas_unmap(fd, ioas, w->hole_iova, SZ_4K);
 		break;
 	case 2:
-		ret = copy(fd, ioas, slot->iova, ioas, w->hole_iova, SZ_4K);
+		ret = ioas_copy(fd, ioas, slot->iova, ioas, w->hole_iova, SZ_4K);
 		break;
 	default:
 		/* Over what is there */
 		if (!slot->in[space].length)
 			return -EAGAIN;
-		ret = map(fd, ioas, slot->memory, slot->length, slot->iova);
+		ret = ioas_map(fd, ioas, slot->memory, slot->length, slot->iova);
 		break;
 	}
 	return ret ? 0 : -EPROTO;
@@ -1472,14 +1117,14 @@ static int do_edu(struct worker *w)
 	if (edu.fd < 0 || pthread_mutex_trylock(&edu.lock))
 		return -EAGAIN;
 	if (edu.at >= 0 && below(w, 2)) {
-		ret = detach_edu();
+		ret = vfio_detach(edu.fd);
 		edu.at = -1;
 	} else if (w->has_hwpt && w->hwpt_of_edu) {
-		ret = attach_edu(w->hwpt);
+		ret = vfio_attach(edu.fd, w->hwpt);
 		if (!ret)
 			edu.at = w->hwpt_in;
 	} else if (edu.at < 0) {
-		ret = attach_edu(w->load->ioas[0]);	/* see do_replace() */
+		ret = vfio_attach(edu.fd, w->load->ioas[0]);	/* see do_replace() */
 		if (!ret)
 			edu.at = 0;
 	} else {
@@ -1529,7 +1174,7 @@ static int do_operation(struct worker *w, enum operation what)
 		if (!w->has_mock)
 			return -EAGAIN;
 		w->has_mock = false;
-		return destroy(load->fd, w->mock.id);
+		return iommufd_destroy(load->fd, w->mock.id);
 	case REPLACE:
 		return do_replace(w, space);
 	case NEW_HWPT:
@@ -1632,7 +1277,7 @@ static void run_random(unsigned int threads, uint64_t seed)
 	load.fd = open("/dev/iommu", O_RDWR);
 	CHECK(load.fd >= 0, "/dev/iommu");
 	for (i = 0; i < SPACES; i++) {
-		CHECK(!new_ioas(load.fd, &load.ioas[i]), "IOMMU_IOAS_ALLOC");
+		CHECK(!ioas_new(load.fd, &load.ioas[i]), "IOMMU_IOAS_ALLOC");
 		load.access[i] = new_access(load.fd, load.ioas[i]);
 		CHECK(load.access[i] >= 0, "access");
 	}
@@ -1680,17 +1325,6 @@ static void run_random(unsigned int threads, uint64_t seed)
 	order_free(&order);
 }
 
-static bool is_active(void)
-{
-	char word[16] = "";
-	FILE *file = fopen("/sys/kernel/debug/dma_cache", "r");
-	bool active = file && fscanf(file, "active %15s", word) == 1 && !strcmp(word, "yes");
-
-	if (file)
-		fclose(file);
-	return active;
-}
-
 static bool find_mock(void)
 {
 	int fd = open("/dev/iommu", O_RDWR);
@@ -1699,7 +1333,7 @@ static bool find_mock(void)
 	bool found;
 
 	CHECK(fd >= 0, "/dev/iommu");
-	found = !new_ioas(fd, &ioas) && !new_mock(fd, ioas, &mock);
+	found = !ioas_new(fd, &ioas) && !new_mock(fd, ioas, &mock);
 	close(fd);
 	return found;
 }
@@ -1710,7 +1344,7 @@ static void run_overrun(void)
 	struct bench b = { .on_edu = !have_mock };
 
 	order_init(&order, memmap, page_struct);
-	CHECK(write_file(INSTANCE "buffer_size_kb", 0, "4"), "buffer_size_kb");
+	CHECK(!write_file(INSTANCE "buffer_size_kb", "4"), "buffer_size_kb");
 	open_bench(&b);
 	map_kind(&b, MEMFD);
 	close_bench(&b);
@@ -1730,7 +1364,7 @@ int main(int argc, char **argv)
 		ksft_exit_skip("this kernel does not maintain caches for DMA\n");
 	if (sysconf(_SC_PAGESIZE) != SZ_4K)
 		ksft_exit_skip("pages are not 4 KiB\n");
-	find_edu();
+	prepare_edu();
 	have_mock = find_mock();
 	if (!have_mock && !edu.name[0])
 		ksft_exit_skip("no mock devices and no edu device behind an IOMMU\n");
@@ -1749,18 +1383,17 @@ int main(int argc, char **argv)
 		CHECK(getrandom(&seed, sizeof(seed), 0) == sizeof(seed), "getrandom");
 	ksft_print_msg("seed %#lx\n", seed);
 	/* Of all kinds of allocations, and silently */
-	have_failures = write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", 0, "N") &&
-			write_file("/sys/kernel/debug/failslab/verbose", 0, "0") &&
-			write_file("/sys/kernel/debug/fail_iommufd/verbose", 0, "0");
+	have_failures = !write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N") &&
+			!write_file("/sys/kernel/debug/failslab/verbose", "0") &&
+			!write_file("/sys/kernel/debug/fail_iommufd/verbose", "0");
 	if (read_number(HUGEPAGES, "") < 16)
-		write_file(HUGEPAGES, 0, "16");
-	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
-	CHECK(kernel_log >= 0 && lseek(kernel_log, 0, SEEK_END) >= 0, "/dev/kmsg");
+		write_file(HUGEPAGES, "16");
 
 	for (i = 0; i < ARRAY_SIZE(recorded); i++)
 		run_recorded(&recorded[i]);
-	trace_start();
-	learn_pages();
+	atexit(trace_stop);
+	trace_start(NULL, 0);
+	learn_pages(map_once);
 	for (i = 0; i < ARRAY_SIZE(directed); i++) {
 		if (have_mock && directed[i].where != EDU_ONLY)
 			run_directed(&directed[i], false);

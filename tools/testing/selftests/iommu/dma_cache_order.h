@@ -5,8 +5,9 @@
  *  - before a page becomes reachable, its cleaning is complete
  *  - when the last mapping is gone: unmap, IOTLB sync, flush complete, unpin
  *
- * Every domain in the trace is taken as non-coherent. The model is a function of the lines
- * alone and needs no kernel, so that recorded traces can be judged as well.
+ * Every domain in the trace is taken as non-coherent, or every one as coherent: then nothing may
+ * be cleaned or flushed, and the rest holds as well. The model is a function of the lines alone
+ * and needs no kernel, so that recorded traces can be judged as well.
  */
 #ifndef SELFTEST_DMA_CACHE_ORDER_H
 #define SELFTEST_DMA_CACHE_ORDER_H
@@ -69,6 +70,7 @@ struct order {
 	struct order_domain *domains;
 	unsigned int ndomains;
 	uint64_t memmap, page_struct;	/* where the kernel's struct pages are, and their size */
+	bool coherent;			/* all domains are */
 	bool shared;			/* pages may have several holders, which unpin them */
 	bool unpinned;			/* some pages that are mapped are not pinned at all */
 	uint64_t pinned, mapped;
@@ -219,7 +221,7 @@ static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain
 		order_violation(o, "inconsistent");
 		return;
 	}
-	if (!page->maps) {
+	if (!page->maps && !o->coherent) {
 		if (page->dirty)
 			order_violation(o, "flush-missing");
 		else if (order_covers(&task->clean, pfn))
@@ -293,7 +295,7 @@ static inline void order_unmap(struct order *o, uint64_t pid, uint64_t domain, u
 		page = order_page(o, (*at)->pfn);
 		page->maps--;
 		if (!page->maps) {
-			page->dirty = true;
+			page->dirty = !o->coherent;
 			page->owner = pid;
 			order_push(&task->dirty, (*at)->pfn);
 		}
@@ -350,6 +352,8 @@ static inline void order_lines(struct order *o, uint64_t pid, bool flush, uint64
 	uint64_t i;
 
 	order_tell(o, flush ? "flush" : "clean", 0);
+	if (o->coherent)
+		order_violation(o, "needless");
 	order_push(list, pfn);
 	order_push(list, npages);
 	for (i = 0; flush && i < npages; i++) {
