@@ -29,8 +29,6 @@ PROGRAM, DMA = "kvm/memtype_bench", "iommu/dma_cache_bench"
 # The machines of each program.
 FAULT_MACHINES = ("x86-amd", "x86-intel", "arm64-fwb", "arm64-nofwb")
 DMA_MACHINES = ("x86-amd", "x86-amd-enforcing", "arm64-fwb", "arm64-nofwb")
-# x86-amd with a VT-d that can enforce coherency, so that it always does
-ENFORCING = ("x86-amd-enforcing", "x86-amd", "snoop-control=off", "snoop-control=on")
 # Where the kernel takes all DMA for coherent; arm64-nofwb has dma_cache=on.
 COHERENT = ("x86-amd-enforcing", "arm64-fwb")
 # What PROGRAM measures, and whether the base has it too.
@@ -111,14 +109,9 @@ class Loop:
 
 
 def machines() -> dict[str, data.Machine]:
-    """Those that MACHINE= leaves, and what differs from them, with clocks that count."""
-    chosen = {name: item for name, item in data.select()[0].items()
-              if name in FAULT_MACHINES + DMA_MACHINES}
-    name, like, old, new = ENFORCING
-    if like in chosen:
-        chosen[name] = dataclasses.replace(chosen[like], name=name,
-                                           command=chosen[like].command.replace(old, new))
-    return {name: counting(item) for name, item in chosen.items()}
+    """Those that MACHINE= leaves, with clocks that count."""
+    return {name: counting(item) for name, item in data.select()[0].items()
+            if name in FAULT_MACHINES + DMA_MACHINES}
 
 
 def counting(item: data.Machine) -> data.Machine:
