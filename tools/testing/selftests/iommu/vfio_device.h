@@ -99,6 +99,16 @@ static inline int vfio_bind(const char *device)
 	return ret ?: access(path, F_OK) ? -ENODEV : 0;
 }
 
+/* Undoes that; waits until nobody has the device open. */
+static inline int vfio_unbind(const char *device)
+{
+	char path[512];
+	int ret = write_file(VFIO_PCI "/unbind", device);
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", device);
+	return ret ?: write_file(path, "\n");
+}
+
 /* The path of the device's own file, or with @group of its IOMMU group's. */
 static inline int vfio_path(const char *device, bool group, char path[PATH_MAX])
 {
