@@ -68,6 +68,10 @@ compat: setup	## Run upstream's KVM and IOMMUFD selftests with and without our p
 	@KERNEL=patched $(PYTHON) $(TOOLS)/compat.py measure
 	@$(PYTHON) $(TOOLS)/compat.py report
 
+.PHONY: vmm
+vmm: setup	## Run Debian's own QEMU, with Linux in it, on the patched kernel; results in OUT/vmm
+	@CONFIG=vmm OUT='$(OUT)/vmm' $(PYTHON) $(TOOLS)/matrix.py matrix
+
 .PHONY: selftests-tar
 selftests-tar: setup	## Pack our selftests for real hardware, for each architecture
 	@$(PYTHON) $(TOOLS)/tarball.py write
@@ -103,7 +107,8 @@ refresh:	## Turn the commits of BUILD/linux back into overlay files and patches
 
 .PHONY: setup
 setup:		## Print what is needed and install missing packages
-	@$(TOOLS)/setup.sh $(if $(filter test check unit mutate,$(MAKECMDGOALS)),test,matrix)
+	@$(TOOLS)/setup.sh matrix $(if $(filter test check unit mutate,$(MAKECMDGOALS)),test) \
+		$(filter vmm,$(MAKECMDGOALS))
 
 .PHONY: clean
 clean:		## Remove what was built and the results

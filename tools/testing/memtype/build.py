@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernels, selftests and boot images, all built out of tree under BUILD and incrementally.
 
-    <KERNEL>[-debug]/<arch>     kernel objects
+    <KERNEL>[-<CONFIG>]/<arch>  kernel objects
     selftests/<arch>            selftest programs, PROGRAMS and the uapi headers of the former
     run/<machine>               initramfs, ISO and console of the last run
 """
@@ -45,7 +45,7 @@ class Unavailable(Error):
 
 
 def objects(arch: str) -> Path:
-    return BUILD / (KERNEL + ("-debug" if CONFIG == "debug" else "")) / arch
+    return BUILD / "-".join(filter(None, (KERNEL, CONFIG))) / arch
 
 
 def environment() -> dict[str, str]:
@@ -86,7 +86,7 @@ def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> Non
 
 
 def fragments(arch: str) -> list[Path]:
-    names = ["common", arch, *(["debug"] if CONFIG == "debug" else []),
+    names = ["common", arch, *filter(None, [CONFIG]),
              *(["patched"] if KERNEL == "patched" else [])]
     return [HERE / "configs" / f"{name}.config" for name in names]
 
@@ -187,8 +187,10 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
     return out
 
 
-def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = None) -> None:
-    """Packs PROGRAMS, the test list and its programs with the kernel's own gen_init_cpio."""
+def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = None,
+              guest: dict[str, Path] | None = None) -> None:
+    """Packs PROGRAMS, the test list and its programs with the kernel's own gen_init_cpio, and what
+    the machine's own guest boots."""
     built = BUILD / "selftests" / arch
     target.parent.mkdir(parents=True, exist_ok=True)
     programs = [test for test in tests if test.suite != KUNIT]
@@ -214,6 +216,9 @@ def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = N
         files[test.program] = f"file {INSIDE}/{path} {stripped} 0755 0 0"
     entries += [f"dir {INSIDE}/{path} 0755 0 0" for path in sorted(directories)]
     entries += files.values()
+    if guest:
+        entries.append(f"dir {INSIDE}/guest 0755 0 0")
+        entries += [f"file {INSIDE}/guest/{name} {path} 0644 0 0" for name, path in guest.items()]
     spec = target.parent / "initramfs.spec"
     spec.write_text("\n".join(entries) + "\n")
     with target.open("wb") as sink:
@@ -272,6 +277,17 @@ def qemu_major(program: Path) -> int:
     return int(match[1]) if match else 0
 
 
+def archive() -> tuple[str, str]:
+    """Where this Debian itself comes from: the archive and the code name."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    archives = output(["apt-get", "indextargets", "--format", "$(REPO_URI)",
+                       "Created-By: Packages", "Origin: Debian", "Label: Debian",
+                       "Component: main", f"Codename: {codename}"]).split()
+    if not archives:
+        fail(f"apt has no package list of “Debian {codename} main”")
+    return archives[0], codename
+
+
 def qemu10() -> Path:
     """A qemu-system-aarch64 of version 10 or newer: the installed one, or that of the backports.
 
@@ -286,16 +302,11 @@ def qemu10() -> Path:
     root, fresh = out / "root", out / "unpacking"
     try:
         if not root.exists():
-            codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-            archives = output(["apt-get", "indextargets", "--format", "$(REPO_URI)",
-                               "Created-By: Packages", "Origin: Debian", "Label: Debian",
-                               "Component: main", f"Codename: {codename}"]).split()
-            if not archives:
-                fail(f"apt has no package list of “Debian {codename} main”")
+            mirror, codename = archive()
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir(parents=True)
             (out / "sources.list").write_text(
-                f"deb [signed-by={KEYRING}] {archives[0]} {codename}-backports main\n")
+                f"deb [signed-by={KEYRING}] {mirror} {codename}-backports main\n")
             package = download("qemu-system-arm", out / "apt",
                                "-o", f"Dir::Etc::sourcelist={out}/sources.list",
                                "-o", "Dir::Etc::sourceparts=-")

@@ -65,6 +65,7 @@ class Test:
     base: bool = True
     proves: str = ""
     proves_not: str = ""
+    guest: list[str] = field(default_factory=list)
     fails: dict[str, str] = field(default_factory=dict)
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
 

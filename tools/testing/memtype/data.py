@@ -28,6 +28,7 @@ class Machine:
     proves_not: str
     bochsrc: str = ""
     cpu: str = ""
+    config: str = ""
     suites: list[str] = field(default_factory=list)
 
 
@@ -63,6 +64,8 @@ def all_machines() -> dict[str, Machine]:
             fail(f"machines.toml: {name}: unknown arch {machine.arch}")
         if machine.emulator not in ("qemu", "bochs"):
             fail(f"machines.toml: {name}: unknown emulator {machine.emulator}")
+        if machine.config not in settings.CONFIGS:
+            fail(f"machines.toml: {name}: unknown config {machine.config}")
         machines[name] = machine
     return machines
 
@@ -74,7 +77,8 @@ def all_tests(machines: dict[str, Machine]) -> list[Test]:
         where = f"tests.toml: test {values.get('suite', number)}"
         rows = values.pop("rows", {})
         everywhere = [name for name, item in machines.items()
-                      if not item.suites or values.get("suite") in item.suites]
+                      if values.get("suite") in item.suites
+                      or not item.suites and not item.config]
         test: Test = build(Test, where, {"machines": everywhere, **values})
         test.program = test.program or test.suite
         test.rows = {row: expectation(where, row, wanted, machines)
@@ -109,8 +113,18 @@ def expectation(where: str, row: str, wanted: dict[str, Any],
     return {name: value for name, value in {**wanted, **base}.items() if value}
 
 
-def select() -> tuple[dict[str, Machine], list[Test]]:
-    """The machines and tests that MACHINE= and TEST= leave; shell patterns, comma-separated."""
+def runs_with(machine: Machine, config: str) -> bool:
+    """Whether the machine runs with a kernel of CONFIG=config."""
+    if machine.config or config == "vmm":
+        return machine.config == config
+    # KASAN and lockdep would make Bochs take hours.
+    return not (config == "debug" and machine.emulator == "bochs")
+
+
+def select(every: bool = False) -> tuple[dict[str, Machine], list[Test]]:
+    """The machines and tests that MACHINE= and TEST= leave; shell patterns, comma-separated.
+
+    Of the machines, those that run with the kernel of CONFIG=, or all of them."""
     def chosen(name: str, patterns: str) -> bool:
         return not patterns or any(fnmatch.fnmatchcase(name, pattern.strip())
                                    for pattern in patterns.split(","))
@@ -120,8 +134,7 @@ def select() -> tuple[dict[str, Machine], list[Test]]:
              and (test.base or settings.KERNEL != "base")]
     machines = {name: machine for name, machine in everything.items()
                 if chosen(name, settings.MACHINE)
-                # KASAN and lockdep would make Bochs take hours.
-                and not (settings.CONFIG == "debug" and machine.emulator == "bochs")
+                and (every or runs_with(machine, settings.CONFIG))
                 and any(name in test.machines for test in tests)}
     if not machines:
         fail(f"no test matches MACHINE={settings.MACHINE} TEST={settings.TEST} (see make list)")
@@ -134,7 +147,9 @@ def is_ours(test: Test) -> bool:
 
 
 def programs(arch: str) -> list[Path]:
-    """The selftest programs that the machines of `arch` run, as <directory>/<program>."""
+    """The selftest programs that the machines of `arch` and their guests run, as
+    <directory>/<program>."""
     machines = all_machines()
-    return sorted({Path(test.program) for test in all_tests(machines) if test.suite != KUNIT
-                   and any(machines[name].arch == arch for name in test.machines)})
+    return sorted({Path(program) for test in all_tests(machines) if test.suite != KUNIT
+                   and any(machines[name].arch == arch for name in test.machines)
+                   for program in (test.program, *test.guest)})

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import build
 import console
+import rootfs
 import settings
 import walker
 from console import BOOT, MARK, STAMP, Test
@@ -65,9 +66,11 @@ class Run:
         places: dict[str, str | Path] = {"run": self.directory, "cpu": machine.cpu}
         if "{qemu10}" in machine.command:
             places["qemu10"] = build.qemu10()
+        if "{rootfs}" in machine.command:
+            places["rootfs"] = rootfs.directory(machine.arch)
         self.command = shlex.split(machine.command.format(**places))
         initrd = self.directory / "initrd"
-        build.initramfs(machine.arch, list(self.tests.values()), initrd, shell)
+        build.initramfs(machine.arch, list(self.tests.values()), initrd, shell, self.guest(image))
         cmdline = f"{machine.cmdline} {CMDLINE}"
         if console.KUNIT not in self.tests:
             cmdline += " kunit.enable=0"
@@ -81,6 +84,21 @@ class Run:
             self.command += ["-kernel", str(image), "-initrd", str(initrd), "-append", cmdline]
             self.command += ["-nographic"] if shell else [
                 "-display", "none", "-monitor", "none", "-serial", f"file:{self.console}"]
+
+    def guest(self, image: Path) -> dict[str, Path]:
+        """What a VMM in the machine boots: the same kernel, and an initramfs with what the tests
+        run in their guests.
+
+        It gives a shell; in Bochs, where that would take too long, it runs these programs, one
+        after the other.
+        """
+        programs = sorted({program for test in self.tests.values() for program in test.guest})
+        if not programs:
+            return {}
+        arch, initrd = self.machine.arch, self.directory / "guest/initrd"
+        build.initramfs(arch, [Test(program, [], program=program) for program in programs], initrd,
+                        None if self.machine.emulator == "bochs" else build.busybox(arch))
+        return {"kernel": image, "initrd": initrd}
 
     def start(self) -> None:
         """In a session of its own, so that everything it starts can be ended with it."""

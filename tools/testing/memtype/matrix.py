@@ -21,6 +21,7 @@ import console
 import data
 import machine
 import report
+import rootfs
 import settings
 import tree
 from console import Result
@@ -51,12 +52,12 @@ def environment(base: tree.Base, runs: list[machine.Run]) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": output(["git", "-C", REPO, "describe", "--always", "--dirty", "--abbrev=12"]
                          ).strip(),
-        "kernel": f"{base.version} ({KERNEL}{', debug' if settings.CONFIG else ''})",
+        "kernel": f"{base.version} ({', '.join(filter(None, (KERNEL, settings.CONFIG)))})",
         "base": tree.git("log", "-1", "--format=%s", base.commit),
         "tested": base.tested,
         "note": base.note(),
         "own work in the tree": bool(tree.own_work(KERNEL)),
-        "command": f"make matrix{settings.variables()}" + "".join(
+        "command": f"make {settings.TARGET}{settings.variables()}" + "".join(
             f" {name}={shlex.quote(value)}" for name, value in
             (("MACHINE", settings.MACHINE), ("TEST", settings.TEST)) if value),
         "jobs": int(JOBS),
@@ -146,6 +147,9 @@ def prepare(machines: dict[str, data.Machine],
     base = tree.lay(KERNEL)
     if KERNEL != "patched":
         tree.lay("patched")     # the selftests come from there
+    for item in machines.values():
+        if "{rootfs}" in item.command:
+            rootfs.make(item.arch)
     images = {}
     for arch in sorted({item.arch for item in machines.values()}):
         images[arch] = build.kernel(arch)
@@ -156,7 +160,7 @@ def prepare(machines: dict[str, data.Machine],
 def repeat(result: Result) -> str:
     """The command that runs just this again."""
     suite = "" if result.suite == console.BOOT else f" TEST={result.suite}"
-    return f"make matrix MACHINE={result.machine}{suite}{settings.variables()}"
+    return f"make {settings.TARGET} MACHINE={result.machine}{suite}{settings.variables()}"
 
 
 def run_matrix(machines: dict[str, data.Machine], tests: list[console.Test], out: Path = OUT,
@@ -188,7 +192,7 @@ def matrix() -> int:
 
 def list_all() -> None:
     """Machines and tests, as MACHINE= and TEST= would name them."""
-    machines, tests = data.select()
+    machines, tests = data.select(every=True)
     width = max(len(name) for name in [*machines, *(test.suite for test in tests)])
     for name, item in machines.items():
         say(f"{name:{width}}  {item.arch}, {item.emulator}: {item.proves}")
@@ -220,11 +224,12 @@ def clean() -> None:
     """Removes what was built and the results, and nothing else."""
     for kernel in TREES:
         tree.refuse_own_work(kernel)
-    suffixes = [f"{kernel}{debug}" for kernel in TREES for debug in ("", "-debug")]
-    for name in [*suffixes, "linux", "linux-base", "selftests", "check", "run", "busybox",
-                 "qemu10"]:
+    objects = ["-".join(filter(None, (kernel, config)))
+               for kernel in TREES for config in settings.CONFIGS]
+    for name in [*objects, "linux", "linux-base", "selftests", "check", "run", "busybox",
+                 "qemu10", "rootfs"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
-    for name in [*data.all_machines(), "mutate", "bench", "compat"]:
+    for name in [*data.all_machines(), "mutate", "bench", "compat", "vmm"]:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
                                            "mutate.json", "bench.json", "compat.json")),

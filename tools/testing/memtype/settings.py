@@ -39,6 +39,12 @@ TEST = os.environ.get("TEST", "")
 HOOK = os.environ.get("HOOK", "")
 JOBS = os.environ.get("JOBS") or "2"
 
+# Kernel configurations, by CONFIG: beside the matrix's own (empty), configs/<CONFIG>.config.
+CONFIGS = ("", "debug", "vmm")
+
+# What runs machines, as the user calls it.
+TARGET = "vmm" if CONFIG == "vmm" else "matrix"
+
 # Kernel trees, by KERNEL: with all patches, or with the test instruments only.
 TREES = {"patched": BUILD / "linux", "base": BUILD / "linux-base"}
 
@@ -63,7 +69,8 @@ def say(message: str) -> None:
 
 def variables() -> str:
     """The user's choices that decide what runs and where, as one would type them after `make`."""
-    chosen = {"KSRC": KSRC, "KERNEL": "" if KERNEL == "patched" else KERNEL, "CONFIG": CONFIG,
+    chosen = {"KSRC": KSRC, "KERNEL": "" if KERNEL == "patched" else KERNEL,
+              "CONFIG": "" if TARGET == CONFIG else CONFIG,
               "BUILD": "" if BUILD == REPO / "build" else str(BUILD)}
     return "".join(f" {key}={shlex.quote(value)}" for key, value in chosen.items() if value)
 
@@ -71,8 +78,8 @@ def variables() -> str:
 def check_choices() -> None:
     if KERNEL not in TREES:
         fail(f"KERNEL={KERNEL}: must be one of {', '.join(TREES)}")
-    if CONFIG not in ("", "debug"):
-        fail(f"CONFIG={CONFIG}: must be empty or 'debug'")
+    if CONFIG not in CONFIGS:
+        fail(f"CONFIG={CONFIG}: must be empty or {' or '.join(filter(None, CONFIGS))}")
     if not JOBS.isdecimal() or int(JOBS) < 1:
         fail(f"JOBS={JOBS}: must be a number of at least 1")
 

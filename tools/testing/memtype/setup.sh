@@ -3,7 +3,7 @@
 #
 # Prints what a make target needs, and installs the Debian packages that are missing:
 #
-#	setup.sh matrix|test
+#	setup.sh matrix [test] [vmm]
 #
 # Each line below is a package and the command that stands for it where there is no apt.
 
@@ -37,10 +37,12 @@ xorriso			xorriso
 busybox-static		busybox
 "
 [ -n "${KSRC:-}" ] || packages="linux-source-6.12 - $packages"
-case $1 in
-matrix)	time="15 minutes" ;;
-test)	time="25 minutes"
-	packages="$packages
+minutes=0
+for what; do
+	case $what in
+	matrix)	minutes=$((minutes + 15)) ;;
+	test)	minutes=$((minutes + 10))
+		packages="$packages
 sparse			sparse
 mypy			mypy
 flake8			flake8
@@ -51,8 +53,13 @@ python3-git		-
 python3-yaml		-
 python3-ply		-
 " ;;
-*)	echo "usage: $0 matrix|test" >&2; exit 2 ;;
-esac
+	vmm)	minutes=$((minutes + 15))
+		packages="$packages
+debootstrap		debootstrap
+" ;;
+	*)	echo "usage: $0 matrix [test] [vmm]" >&2; exit 2 ;;
+	esac
+done
 
 if [ "$(uname -m)" != x86_64 ]; then
 	echo "error: the toolchain set-up is for x86_64 machines; this is $(uname -m)" >&2
@@ -71,7 +78,7 @@ while [ $# -gt 0 ]; do
 done
 
 echo "needs the packages:$names" | fold -s -w 100
-echo "needs 6 GB of disk under ${BUILD:-build}, and about $time the first time on 2 cores"
+echo "needs 6 GB of disk under ${BUILD:-build}, and about $minutes minutes the first time on 2 cores"
 
 # Ubuntu and others have apt too, but no such packages.
 if ! command -v apt-get >/dev/null || ! grep -qx "ID=debian" /etc/os-release; then

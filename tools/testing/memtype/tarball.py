@@ -53,11 +53,12 @@ Documentation/virt/kvm/memtype.rst says what to expect.
 def ours(arch: str) -> list[Test]:
     """Our tests for an architecture, each once whatever machines it is for.
 
-    Those of cache maintenance would see nothing of real hardware: they have emulated devices.
+    Those of cache maintenance would see nothing of real hardware: they have emulated devices. And
+    nothing else has what a guest boots.
     """
     machines = data.all_machines()
     found = {(test.program, *test.args): test for test in data.all_tests(machines)
-             if data.is_ours(test) and not test.program.startswith("iommu/")
+             if data.is_ours(test) and test.program.startswith("kvm/") and not test.guest
              and any(machines[name].arch == arch for name in test.machines)}
     return list(found.values())
 

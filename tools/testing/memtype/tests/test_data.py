@@ -18,7 +18,8 @@ from settings import Error
 
 MACHINES = data.all_machines()
 # Those that run every test which names no machines.
-ALL_ROUND = {name: item for name, item in MACHINES.items() if not item.suites}
+ALL_ROUND = {name: item for name, item in MACHINES.items() if not item.suites
+             and not item.config}
 
 
 class Tables(unittest.TestCase):
@@ -40,9 +41,11 @@ class Tables(unittest.TestCase):
         self.assertEqual((one.command, one.bochsrc, one.cmdline),
                          (other.command, other.bochsrc, other.cmdline))
         self.assertNotEqual(one.cpu, other.cpu)
-        with mock.patch.object(data, "read", return_value={"a": {"like": "b"}}), \
-                self.assertRaisesRegex(Error, "a: no machine b above it"):
-            data.all_machines()
+        for values, said in (({"like": "b"}, "a: no machine b above it"),
+                             ({**dataclasses.asdict(one), "config": "c"}, "a: unknown config c")):
+            with mock.patch.object(data, "read", return_value={"a": values}), \
+                    self.assertRaisesRegex(Error, said):
+                data.all_machines()
 
     def test_defaults(self) -> None:
         test, = self.read('[[test]]\nsuite = "kvm/a"\ntimeout = 5')
@@ -91,6 +94,23 @@ class Tables(unittest.TestCase):
                     mock.patch.object(settings, "MACHINE", ""), \
                     mock.patch.object(settings, "TEST", ""):
                 self.assertEqual([test.suite for test in data.select()[1]], suites)
+
+    def test_config(self) -> None:
+        """A machine runs with its own kernel configuration only; make list shows all."""
+        for config, there, absent in (("", "x86-intel", "x86-amd-vmm"),
+                                      ("debug", "x86-amd", "x86-intel"),
+                                      ("vmm", "arm64-vmm", "arm64-nofwb")):
+            with self.subTest(config), mock.patch.object(settings, "CONFIG", config):
+                machines, _ = data.select()
+                self.assertIn(there, machines)
+                self.assertNotIn(absent, machines)
+                self.assertLessEqual({there, absent}, set(data.select(every=True)[0]))
+
+    def test_guest_programs(self) -> None:
+        text = '[[test]]\nsuite = "kvm/a"\nguest = ["memtype/b"]\nmachines = ["x86-amd"]'
+        with mock.patch.object(data, "all_tests", return_value=self.read(text)):
+            self.assertEqual(data.programs("x86_64"), [Path("kvm/a"), Path("memtype/b")])
+            self.assertEqual(data.programs("arm64"), [])
 
     def test_filters(self) -> None:
         def names(machine: str, test: str) -> tuple[list[str], list[str]]:

@@ -35,8 +35,8 @@ class Entry(unittest.TestCase):
     def test_help_names_every_target(self) -> None:
         done = self.make("help")
         for target in ("matrix", "test", "check", "list", "shell", "report", "tool", "tree",
-                       "series", "mutate", "bench", "compat", "selftests-tar", "refresh", "setup",
-                       "clean"):
+                       "series", "mutate", "bench", "compat", "vmm", "selftests-tar", "refresh",
+                       "setup", "clean"):
             self.assertRegex(done.stdout, rf"\n  {target} +[A-Z]")
 
     def test_build_path_that_kbuild_refuses(self) -> None:
@@ -115,7 +115,7 @@ class Entry(unittest.TestCase):
 class Setup(unittest.TestCase):
     """setup.sh on machines that this one is not, made of a PATH with stand-ins."""
 
-    def run_on(self, **tools: str) -> subprocess.CompletedProcess[str]:
+    def run_on(self, *targets: str, **tools: str) -> subprocess.CompletedProcess[str]:
         """Runs it with the given scripts in the PATH, and little else."""
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch)
@@ -128,8 +128,9 @@ class Setup(unittest.TestCase):
                 script.unlink(missing_ok=True)
                 script.write_text(f"#!/bin/sh\n{text}\n")
                 script.chmod(0o755)
-            return subprocess.run([HERE / "setup.sh", "test"], text=True, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, check=False, env={"PATH": scratch})
+            return subprocess.run([HERE / "setup.sh", *(targets or ["test"])], text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                                  env={"PATH": scratch})
 
     def test_other_distribution(self) -> None:
         done = self.run_on(gcc="")
@@ -155,6 +156,19 @@ class Setup(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertIn("sudo: apt-get update", done.stdout)
         self.assertIn("sudo: env DEBIAN_FRONTEND=noninteractive apt-get install -y ", done.stdout)
+
+    def test_targets(self) -> None:
+        tools = {"apt_get": "exit 1", "dpkg_query": "printf installed"}
+        for targets, there, absent, minutes in (
+                (["matrix"], "gcc", "sparse", 15),
+                (["matrix", "test"], "sparse", "debootstrap", 25),
+                (["matrix", "vmm"], "debootstrap", "sparse", 30)):
+            done = self.run_on(*targets, **tools)
+            with self.subTest(targets):
+                self.assertRegex(done.stdout, rf"\b{there}\b")
+                self.assertNotIn(absent, done.stdout)
+                self.assertIn(f"about {minutes} minutes", done.stdout)
+        self.assertEqual(self.run_on("vax", **tools).returncode, 2)
 
     def test_nothing_missing(self) -> None:
         done = self.run_on(apt_get="echo must not run; exit 1", dpkg_query="printf installed")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The root file system of `make vmm`, from an archive that is made up."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import build
+import rootfs
+from settings import Error
+
+# Stands for debootstrap: "downloads" a package that is built here.
+DEBOOTSTRAP = """#!/bin/sh
+echo "$@" > {top}/asked
+[ -e {top}/archive ] || {{ echo "E: no archive" >&2; exit 1; }}
+for word; do [ -d "$word" ] && target=$word; done
+mkdir -p "$target/debootstrap" "$target/var/cache/apt/archives"
+dpkg-deb --build {top}/package "$target/var/cache/apt/archives/qemu-system-arm_1_all.deb"
+"""
+CONTROL = "Package: qemu-system-arm\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: b\n"
+
+
+class Rootfs(unittest.TestCase):
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.top = Path(scratch.name)
+        for name, text in (("package/DEBIAN/control", CONTROL), ("package/usr/bin/qemu", "qemu"),
+                           ("package/DEBIAN/md5sums", "0  usr/bin/qemu\n"),
+                           ("bin/debootstrap", DEBOOTSTRAP.format(top=self.top)), ("archive", "")):
+            (self.top / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.top / name).write_text(text)
+        (self.top / "bin/debootstrap").chmod(0o755)
+        # dpkg-deb wants this, whatever the umask
+        os.chmod(self.top / "package/DEBIAN", 0o755)
+        self.enterContext(mock.patch.object(rootfs, "BUILD", self.top / "build"))
+        self.enterContext(mock.patch.object(build, "archive",
+                                            lambda: ("http://archive.example/debian/", "testing")))
+        self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.top}/bin:{os.environ['PATH']}"))
+
+    def test_made_once(self) -> None:
+        rootfs.make("arm64")
+        root = rootfs.directory("arm64")
+        self.assertEqual(sorted(str(path.relative_to(root)) for path in root.rglob("*")
+                                if path.is_file()),
+                         ["DEBIAN/control", "DEBIAN/md5sums", "usr/bin/qemu"])
+        self.assertEqual(
+            (self.top / "asked").read_text().split()[-5:],
+            [f"--keyring={build.KEYRING}", "--force-check-gpg", "testing",
+             f"{root}.new", "http://archive.example/debian/"])
+        (self.top / "archive").unlink()
+        rootfs.make("arm64")        # the second time asks for nothing
+
+    def test_unavailable(self) -> None:
+        """An error of the user's, and the next try starts anew."""
+        (self.top / "archive").unlink()
+        with self.assertRaisesRegex(Error, "E: no archive"):
+            rootfs.make("arm64")
+        self.assertFalse(rootfs.directory("arm64").exists())
+        (self.top / "archive").touch()
+        rootfs.make("arm64")
+        self.assertTrue((rootfs.directory("arm64") / "usr/bin/qemu").exists())
+
+
+if __name__ == "__main__":
+    unittest.main()

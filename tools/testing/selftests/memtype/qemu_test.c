@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A VMM that nobody here wrote: Debian's QEMU, unmodified, on this kernel's KVM and VFIO.
+ *
+ * It and its libraries come by 9p (tools/testing/memtype/rootfs.py). Its guests boot this same
+ * kernel to a shell, and run programs there: fill_screen, whose colour QEMU must then see, and
+ * edu_dma, which makes a device that is passed through do DMA.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../kselftest_harness.h"
+
+#define ROOT		"/debian"
+#define SCREEN		"/tmp/screen.ppm"
+#define SCREENDUMP	"\"arguments\": {\"filename\": \"" SCREEN "\"}"
+#define COLOUR		"336699"
+#define MEMORY		"256M"
+#define MEMORY_PAGES	(256l << 20 >> 12)
+#define MAX_ARGS	64
+/* Seconds: of one test, for a guest to boot, and for all else. */
+#define LIMIT		150
+#define BOOT		90
+#define SOON		40
+
+#ifdef __x86_64__
+#define QEMU		"/usr/bin/qemu-system-x86_64"
+#define MACHINE		"q35"
+#define CONSOLE		"ttyS0"
+#define STD_VGA		"VGA"
+#else
+#define QEMU		"/usr/bin/qemu-system-aarch64"
+#define MACHINE		"virt,gic-version=3"
+#define CONSOLE		"ttyAMA0"
+/* What std VGA is without the I/O ports of a PC. */
+#define STD_VGA		"bochs-display,romfile="
+#endif
+
+#define CMDLINE		"console=" CONSOLE " quiet panic=-1 kunit.enable=0"
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		ksft_exit_fail_msg("%s: %s\n", path, strerror(errno));
+	close(fd);
+}
+
+/* The number after @key in the file; -1 if it has none. */
+static long read_number(const char *path, const char *key)
+{
+	char text[8192] = "", *at;
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	at = n > 0 ? strstr(text, key) : NULL;
+	return at ? strtol(at + strlen(key), NULL, 0) : -1;
+}
+
+/* Debian's files, with a tmpfs over them. */
+static void mount_debian(void)
+{
+	static const struct {
+		unsigned long flags;
+		const char *type, *what, *where, *options;
+	} mounts[] = {
+		{ MS_RDONLY, "9p", "debian", "/files",
+		  "trans=virtio,version=9p2000.L,msize=262144,cache=loose" },
+		{ 0, "tmpfs", "tmpfs", "/changes", "" },
+		{ 0, "overlay", "overlay", ROOT,
+		  "lowerdir=/files,upperdir=/changes/new,workdir=/changes/work" },
+		{ 0, "proc", "proc", ROOT "/proc", "" },
+		{ 0, "sysfs", "sysfs", ROOT "/sys", "" },
+		{ 0, "devtmpfs", "devtmpfs", ROOT "/dev", "" },
+		{ 0, "tmpfs", "tmpfs", ROOT "/tmp", "" },
+		{ 0, "tmpfs", "tmpfs", ROOT "/run", "" },
+		{ MS_BIND, NULL, "/memtype", ROOT "/memtype", NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
+		mkdir(mounts[i].where, 0755);
+		if (mount(mounts[i].what, mounts[i].where, mounts[i].type, mounts[i].flags,
+			  mounts[i].options))
+			ksft_exit_fail_msg("%s: %s\n", mounts[i].where, strerror(errno));
+		if (!strcmp(mounts[i].where, "/changes")) {
+			mkdir("/changes/new", 0755);
+			mkdir("/changes/work", 0755);
+		}
+	}
+}
+
+/* Runs a program, in Debian or outside, to its end; what it prints, or NULL if it fails. */
+static char *output_of(const char *root, char *const argv[])
+{
+	static char text[1 << 16];
+	size_t used = 0;
+	ssize_t n;
+	int out[2], status;
+	pid_t pid;
+
+	if (pipe2(out, O_CLOEXEC))
+		return NULL;
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(out[1], STDOUT_FILENO);
+		if (!chroot(root) && !chdir("/"))
+			execv(argv[0], argv);
+		_exit(127);
+	}
+	close(out[1]);
+	while ((n = read(out[0], text + used, sizeof(text) - 1 - used)) > 0)
+		used += n;
+	text[used] = '\0';
+	close(out[0]);
+	return waitpid(pid, &status, 0) == pid && !status ? text : NULL;
+}
+
+struct vmm {
+	pid_t pid;
+	int console, monitor;
+	char said[1 << 16];		/* what was read last */
+};
+
+/*
+ * Reads until @end comes, and @more after it, at most for @seconds; what came after @end.
+ * All of it is printed.
+ */
+static char *read_until(struct vmm *vmm, int fd, const char *end, const char *more, int seconds)
+{
+	time_t limit = time(NULL) + seconds;
+	size_t used = 0, printed = 0;
+	char *at = NULL, *line;
+
+	vmm->said[0] = '\0';
+	while (!at && time(NULL) < limit) {
+		struct pollfd pfd = { .fd = fd, .events = POLLIN };
+		ssize_t n;
+
+		if (poll(&pfd, 1, 1000) < 1)
+			continue;
+		n = read(fd, vmm->said + used, sizeof(vmm->said) - 1 - used);
+		if (n <= 0)
+			break;
+		used += n;
+		vmm->said[used] = '\0';
+		while ((line = strchr(vmm->said + printed, '\n'))) {
+			ksft_print_msg("| %.*s\n", (int)(line - vmm->said - printed),
+				       vmm->said + printed);
+			printed = line + 1 - vmm->said;
+		}
+		at = strstr(vmm->said, end);
+		if (at && !strstr(at + strlen(end), more))
+			at = NULL;
+	}
+	if (at)
+		return at + strlen(end);
+	ksft_print_msg("| %s\n", vmm->said + printed);
+	ksft_print_msg("no '%s'\n", end);
+	return NULL;
+}
+
+/* IOMMUFD takes the place of type1, for this process alone. */
+static bool use_iommufd(void)
+{
+	return !unshare(CLONE_NEWNS) &&
+	       !mount(ROOT "/dev/iommu", ROOT "/dev/vfio/vfio", NULL, MS_BIND, NULL);
+}
+
+/* Starts QEMU with these devices, which are given away by IOMMUFD or by type1. */
+static bool start_vmm(struct vmm *vmm, char *const devices[], bool iommufd)
+{
+	int console[2], monitor[2], n = 0;
+	char console_arg[64], monitor_arg[64], cmdline[256] = CMDLINE;
+	char *argv[MAX_ARGS] = {
+		QEMU, "-machine", MACHINE, "-accel", "kvm", "-cpu", "host", "-m", MEMORY,
+		"-nodefaults", "-display", "none", "-no-reboot",
+		"-kernel", "/memtype/guest/kernel", "-initrd", "/memtype/guest/initrd",
+		"-append", cmdline,
+		"-chardev", console_arg, "-serial", "chardev:console",
+		"-chardev", monitor_arg, "-mon", "chardev=monitor,mode=control",
+	};
+
+#ifdef __x86_64__
+	/* Where time is as uneven as here, the guest had better not measure these. */
+	snprintf(cmdline, sizeof(cmdline), CMDLINE " no_timer_check tsc_early_khz=%ld000",
+		 read_number("/proc/cpuinfo", "cpu MHz\t\t: "));
+#endif
+	while (argv[n])
+		n++;
+	for (; *devices && n < MAX_ARGS - 1; devices++)
+		argv[n++] = *devices;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, console) ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, monitor))
+		return false;
+	fcntl(console[0], F_SETFD, FD_CLOEXEC);
+	fcntl(monitor[0], F_SETFD, FD_CLOEXEC);
+	snprintf(console_arg, sizeof(console_arg), "socket,id=console,fd=%d", console[1]);
+	snprintf(monitor_arg, sizeof(monitor_arg), "socket,id=monitor,fd=%d", monitor[1]);
+	vmm->pid = fork();
+	if (!vmm->pid) {
+		/* Whatever ends the test ends QEMU. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if ((!iommufd || use_iommufd()) && !chroot(ROOT) && !chdir("/"))
+			execv(argv[0], argv);
+		perror(argv[0]);
+		_exit(127);
+	}
+	close(console[1]);
+	close(monitor[1]);
+	vmm->console = console[0];
+	vmm->monitor = monitor[0];
+	return vmm->pid > 0;
+}
+
+/* Has QEMU's monitor do something. */
+static bool command(struct vmm *vmm, const char *json)
+{
+	dprintf(vmm->monitor, "%s\n", json);
+	return read_until(vmm, vmm->monitor, "{\"return\": {", "}", SOON);
+}
+
+/* Types a line into the guest's shell; what the command prints after @text. */
+static char *type_line(struct vmm *vmm, const char *line, const char *text)
+{
+	dprintf(vmm->console, "%s\n", line);
+	return read_until(vmm, vmm->console, text, "\n", SOON);
+}
+
+static bool shell_answers(struct vmm *vmm)
+{
+	return type_line(vmm, "echo $((6 * 7))", "42");
+}
+
+static bool boots(struct vmm *vmm, char *const devices[], bool iommufd)
+{
+	return start_vmm(vmm, devices, iommufd) &&
+	       command(vmm, "{\"execute\": \"qmp_capabilities\"}") &&
+	       read_until(vmm, vmm->console, "# ", "", BOOT) && shell_answers(vmm);
+}
+
+static bool powers_off(struct vmm *vmm)
+{
+	int status;
+
+	return type_line(vmm, "exit", "exit") && waitpid(vmm->pid, &status, 0) == vmm->pid &&
+	       status == 0;
+}
+
+/* How much of the screen QEMU sees in COLOUR, in percent; -1 if it sees no screen. */
+static int percent_coloured(struct vmm *vmm)
+{
+	const uint32_t colour = strtoul(COLOUR, NULL, 16);
+	unsigned int width, height, coloured = 0;
+	FILE *screen;
+
+	if (!command(vmm, "{\"execute\": \"screendump\", " SCREENDUMP "}"))
+		return -1;
+	screen = fopen(ROOT SCREEN, "r");
+	if (!screen)
+		return -1;
+	if (fscanf(screen, "P6 %u %u 255", &width, &height) != 2 || !width || !height)
+		return -1;
+	getc(screen);
+	for (unsigned int i = 0; i < width * height; i++) {
+		uint32_t red = getc(screen), green = getc(screen), blue = getc(screen);
+
+		coloured += (red << 16 | green << 8 | blue) == colour;
+	}
+	fclose(screen);
+	ksft_print_msg("screen: %u of %u x %u pixels\n", coloured, width, height);
+	return coloured * 100ull / (width * height);
+}
+
+static void print_cell(const char *row, const char *of, const char *value)
+{
+	ksft_print_msg("memtype-cell: row=%s%s effective=%s forced=no\n", row, of, value);
+}
+
+/* What kvm-memtype says of the guest's page at @gpa: the host's type, and what the guest gets. */
+static bool explain(struct vmm *vmm, uint64_t gpa, char *value)
+{
+	char pid[16], host[16], effective[128], *text, *line, *at;
+
+	snprintf(pid, sizeof(pid), "%d", vmm->pid);
+	text = output_of("/", (char *[]) { "/memtype/kvm-memtype", "--json", pid, NULL });
+	for (line = text ? strtok(text, "\n") : NULL; line; line = strtok(NULL, "\n")) {
+		unsigned long long start, end;
+
+		if (sscanf(line, " {\"as\": 0, \"start\": \"%llx\", \"end\": \"%llx\"", &start,
+			   &end) != 2 || gpa < start || gpa >= end)
+			continue;
+		ksft_print_msg("%s\n", line);
+		at = strstr(line, "\"host\"");
+		if (!at || sscanf(at, "\"host\": \"%15[^\"]", host) != 1)
+			return false;
+		at = strstr(line, "\"effective\"");
+		if (!at || sscanf(at, "\"effective\": [%127[^]]", effective) != 1)
+			return false;
+		value += sprintf(value, "%s:", host);
+		for (at = effective; *at; at++)
+			if (!strchr("\" ", *at))
+				*value++ = *at;
+		*value = '\0';
+		return true;
+	}
+	return false;
+}
+
+/* Binds the edu device to vfio-pci; its name. */
+static bool give_away_edu(char *name, size_t size)
+{
+	char path[PATH_MAX];
+	bool found = false;
+	glob_t devices;
+
+	glob("/sys/bus/pci/devices/*", 0, NULL, &devices);
+	for (size_t i = 0; i < devices.gl_pathc && !found; i++) {
+		const char *device = devices.gl_pathv[i];
+
+		snprintf(path, sizeof(path), "%s/vendor", device);
+		if (read_number(path, "") != 0x1234)
+			continue;
+		snprintf(path, sizeof(path), "%s/device", device);
+		if (read_number(path, "") != 0x11e8)
+			continue;
+		found = true;
+		snprintf(name, size, "%s", strrchr(device, '/') + 1);
+		snprintf(path, sizeof(path), "%s/driver_override", device);
+		write_file(path, "vfio-pci");
+		snprintf(path, sizeof(path), "%s/driver", device);
+		if (access(path, F_OK))
+			write_file("/sys/bus/pci/drivers_probe", name);
+	}
+	globfree(&devices);
+	return found;
+}
+
+static long pinned(void)
+{
+	return read_number("/proc/vmstat", "nr_foll_pin_acquired ") -
+	       read_number("/proc/vmstat", "nr_foll_pin_released ");
+}
+
+/* What CPUs count for themselves is added up now and then only. */
+static bool nothing_pinned(void)
+{
+	for (int i = 0; pinned() && i < SOON; i++)
+		sleep(1);
+	return !pinned();
+}
+
+static long maintained(const char *how)
+{
+	return read_number("/sys/kernel/debug/dma_cache", how);
+}
+
+TEST(unmodified)
+{
+	char *text;
+
+	text = output_of(ROOT, (char *[]) { QEMU, "--version", NULL });
+	ASSERT_NE(text, NULL);
+	ksft_print_msg("%.*s\n", (int)strcspn(text, "\n"), text);
+	text = output_of(ROOT, (char *[]) {
+		"/usr/bin/md5sum", "--check", "--strict", "--quiet", "/DEBIAN/md5sums", NULL });
+	ASSERT_NE(text, NULL);
+	text = output_of(ROOT, (char *[]) { "/bin/grep", (QEMU "$") + 1, "/DEBIAN/md5sums", NULL });
+	ASSERT_NE(text, NULL);
+	ksft_print_msg("%s", text);
+}
+
+FIXTURE(screen) {
+	struct vmm vmm;
+};
+
+FIXTURE_VARIANT(screen) {
+	const char *name;
+	const char *driver;
+	bool vram;			/* the screen is in a BAR */
+	char *devices[7];
+};
+
+FIXTURE_VARIANT_ADD(screen, std) {
+	.name = "std VGA", .driver = "bochs-drm", .vram = true,
+	.devices = { "-device", STD_VGA },
+};
+
+FIXTURE_VARIANT_ADD(screen, virtio) {
+	.name = "virtio-gpu", .driver = "virtio_gpu",
+	.devices = { "-device", "virtio-gpu-pci" },
+};
+
+/* QEMU shows the guest's own pages, by a dma-buf of them. */
+FIXTURE_VARIANT_ADD(screen, blob) {
+	.name = "virtio-gpu blob", .driver = "virtio_gpu",
+	.devices = { "-object", "memory-backend-memfd,id=ram,size=" MEMORY ",share=on",
+		     "-machine", "memory-backend=ram", "-device", "virtio-gpu-pci,blob=on" },
+};
+
+FIXTURE_SETUP(screen)
+{
+}
+
+FIXTURE_TEARDOWN(screen)
+{
+}
+
+TEST_F_TIMEOUT(screen, is_shown, LIMIT)
+{
+	char shown[64], value[256], *bar;
+	bool good;
+
+	ASSERT_TRUE(boots(&self->vmm, variant->devices, false));
+	ASSERT_EQ(percent_coloured(&self->vmm), 0);
+	snprintf(shown, sizeof(shown), " by %s", variant->driver);
+	ASSERT_NE(type_line(&self->vmm, "/memtype/memtype/fill_screen " COLOUR, shown), NULL);
+	good = percent_coloured(&self->vmm) == 100;
+	EXPECT_TRUE(good);
+	print_cell("QEMU: screen of ", variant->name, good ? "shown" : "wrong");
+	dprintf(self->vmm.console, "\n");
+	if (variant->vram) {
+		bar = type_line(&self->vmm, "head -n 1 /sys/class/drm/card0/device/resource", "0x");
+		ASSERT_NE(bar, NULL);
+		ASSERT_TRUE(explain(&self->vmm, strtoull(bar, NULL, 16), value));
+		print_cell("QEMU: framebuffer of ", variant->name, value);
+	}
+	EXPECT_TRUE(shell_answers(&self->vmm));
+	EXPECT_TRUE(powers_off(&self->vmm));
+}
+
+FIXTURE(edu) {
+	struct vmm vmm;
+	char name[64];
+};
+
+FIXTURE_VARIANT(edu) {
+	const char *name;
+	bool iommufd;
+};
+
+FIXTURE_VARIANT_ADD(edu, type1) { .name = "type1", .iommufd = false };
+FIXTURE_VARIANT_ADD(edu, iommufd) { .name = "IOMMUFD", .iommufd = true };
+
+FIXTURE_SETUP(edu)
+{
+	ASSERT_TRUE(give_away_edu(self->name, sizeof(self->name)));
+}
+
+FIXTURE_TEARDOWN(edu)
+{
+}
+
+TEST_F_TIMEOUT(edu, does_dma, LIMIT)
+{
+	const long cleaned = maintained("clean_pages "), flushed = maintained("flush_pages ");
+	char device[128], value[256], *bar;
+
+	ASSERT_TRUE(nothing_pinned());
+	snprintf(device, sizeof(device), "vfio-pci,host=%s", self->name);
+	ASSERT_TRUE(boots(&self->vmm, (char *[]) { "-device", device, NULL }, variant->iommufd));
+	bar = type_line(&self->vmm, "/memtype/memtype/edu_dma", "copied, BAR 0 at ");
+	ASSERT_NE(bar, NULL);
+	print_cell("QEMU: DMA over ", variant->name, "right");
+	ASSERT_TRUE(explain(&self->vmm, strtoull(bar, NULL, 16), value));
+	print_cell("QEMU: BAR over ", variant->name, value);
+	EXPECT_GE(maintained("clean_pages ") - cleaned, MEMORY_PAGES);
+	EXPECT_GE(pinned(), MEMORY_PAGES);
+
+	/* While the guest has it. */
+	kill(self->vmm.pid, SIGKILL);
+	ASSERT_EQ(waitpid(self->vmm.pid, NULL, 0), self->vmm.pid);
+	EXPECT_TRUE(nothing_pinned());
+	EXPECT_EQ(maintained("flush_pages ") - flushed, maintained("clean_pages ") - cleaned);
+	ksft_print_msg("%ld pages cleaned, %ld flushed\n", maintained("clean_pages ") - cleaned,
+		       maintained("flush_pages ") - flushed);
+}
+
+int main(int argc, char **argv)
+{
+	mount_debian();
+	return test_harness_run(argc, argv);
+}
