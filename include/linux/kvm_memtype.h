@@ -50,12 +50,14 @@ struct kvm_memtype_vm {
  * @mmio: it is not memory
  * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
  * @untagged: memory of the VM needs VM_MTE_ALLOWED, and its VMA does not have it
+ * @platform: x86: what the host's MTRRs say of it; MEMTYPE_NONE: WB of memory, UC of the rest
  */
 struct kvm_memtype_host {
 	enum memtype_kind kind;
 	bool mmio;
 	bool any_uncached;
 	bool untagged;
+	enum memtype_kind platform;
 };
 
 /**
@@ -198,6 +200,7 @@ bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent);
 /**
  * kvm_arch_memtype_effective - the type that the CPU uses
  * @kvm: the VM; NULL for a new one
+ * @host: what the page is to the host
  * @intent: what the page is mapped with
  * @guest: what the guest chooses
  *
@@ -205,6 +208,7 @@ bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent);
  * guest cannot choose @guest.
  */
 enum memtype_kind kvm_arch_memtype_effective(struct kvm *kvm,
+					     const struct kvm_memtype_host *host,
 					     const struct kvm_memtype_intent *intent,
 					     enum memtype_kind guest);
 #else

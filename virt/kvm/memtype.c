@@ -388,16 +388,18 @@ bool kvm_memtype_dma_changed(struct kvm *kvm)
  */
 int kvm_memtype_check_cap(struct kvm *kvm)
 {
-	struct kvm_memtype_intent ram, mmio;
+	const struct kvm_memtype_host memory = { .kind = MEMTYPE_WB };
+	const struct kvm_memtype_host device = {
+		.kind = MEMTYPE_UC, .mmio = true, .any_uncached = true,
+	};
+	struct kvm_memtype_intent ram = kvm_memtype_decide(kvm, NULL, memory);
+	struct kvm_memtype_intent mmio = kvm_memtype_decide(kvm, NULL, device);
 	int caps = KVM_MEMTYPE_CAP_QUERY;
 
-	ram = kvm_memtype_decide(kvm, NULL, (struct kvm_memtype_host) { .kind = MEMTYPE_WB });
-	mmio = kvm_memtype_decide(kvm, NULL, (struct kvm_memtype_host) {
-			.kind = MEMTYPE_UC, .mmio = true, .any_uncached = true });
 	if (!ram.forced)
 		caps |= KVM_MEMTYPE_CAP_HONOR;
-	if (kvm_arch_memtype_effective(kvm, &ram, MEMTYPE_WC) == MEMTYPE_WC ||
-	    kvm_arch_memtype_effective(kvm, &mmio, MEMTYPE_WC) == MEMTYPE_WC)
+	if (kvm_arch_memtype_effective(kvm, &memory, &ram, MEMTYPE_WC) == MEMTYPE_WC ||
+	    kvm_arch_memtype_effective(kvm, &device, &mmio, MEMTYPE_WC) == MEMTYPE_WC)
 		caps |= KVM_MEMTYPE_CAP_WC;
 	if (kvm_arch_memtype_can_cache_mmio(kvm))
 		caps |= KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP;
@@ -430,7 +432,7 @@ static void kvm_memtype_answer(struct kvm *kvm, const struct kvm_memory_slot *sl
 	if (kvm_arch_memtype_noexec(&intent))
 		query->attributes |= KVM_MEMTYPE_ATTR_NOEXEC;
 	for (guest = MEMTYPE_WB; guest < NR_MEMTYPES; guest++)
-		query->effective[guest] = kvm_arch_memtype_effective(kvm, &intent, guest);
+		query->effective[guest] = kvm_arch_memtype_effective(kvm, &host, &intent, guest);
 }
 
 /* A fault takes a reference to the page itself, which tails do not have. */

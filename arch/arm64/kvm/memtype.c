@@ -328,6 +328,7 @@ static enum memtype_kind kvm_memtype_combine(u8 memattr, bool fwb, enum memtype_
 
 /* Of each type that MAIR_EL1 can encode; NONE for x86's. */
 enum memtype_kind kvm_arch_memtype_effective(struct kvm *kvm,
+					     const struct kvm_memtype_host *host,
 					     const struct kvm_memtype_intent *intent,
 					     enum memtype_kind guest)
 {

@@ -101,8 +101,8 @@ static void kvm_memtype_foreign_test(struct kunit *test)
 {
 	const struct kvm_memtype_intent ram = { .kind = MEMTYPE_WB };
 
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &ram, MEMTYPE_WP), NONE);
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &ram, MEMTYPE_UC_MINUS), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, NULL, &ram, MEMTYPE_WP), NONE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, NULL, &ram, MEMTYPE_UC_MINUS), NONE);
 }
 
 static struct kunit_case kvm_memtype_arm64_cases[] = {

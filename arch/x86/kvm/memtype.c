@@ -121,9 +121,12 @@ static struct kvm_memtype_host kvm_memtype_host(kvm_pfn_t pfn, bool mmio, enum m
 struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
 {
 	bool mmio = kvm_is_mmio_pfn(map->pfn);
+	struct kvm_memtype_host host;
 
-	return kvm_memtype_host(map->pfn, mmio,
+	host = kvm_memtype_host(map->pfn, mmio,
 				mmio || kvm_memtype_is_typed(map->pfn) ? map->kind : MEMTYPE_WB);
+	host.platform = mtrr_pfn_memtype(map->pfn);
+	return host;
 }
 
 /**
@@ -285,12 +288,12 @@ static enum memtype_kind kvm_memtype_combine(enum memtype_kind memory, enum memt
 }
 
 static enum memtype_kind kvm_memtype_effective(enum kvm_memtype_paging paging,
+					       enum memtype_kind mtrr,
 					       const struct kvm_memtype_intent *intent,
 					       enum memtype_kind guest)
 {
-	/* The host's MTRRs say WB of memory, whatever PAT makes of it. */
-	enum memtype_kind mtrr = intent->source == KVM_MEMTYPE_SOURCE_MMIO ? intent->kind :
-									     MEMTYPE_WB;
+	if (mtrr == MEMTYPE_NONE)
+		mtrr = intent->source == KVM_MEMTYPE_SOURCE_MMIO ? MEMTYPE_UC : MEMTYPE_WB;
 
 	switch (paging) {
 	case KVM_MEMTYPE_EPT:
@@ -304,12 +307,13 @@ static enum memtype_kind kvm_memtype_effective(enum kvm_memtype_paging paging,
 
 /* Of each type that a PAT entry can have; NONE for arm64's. */
 enum memtype_kind kvm_arch_memtype_effective(struct kvm *kvm,
+					     const struct kvm_memtype_host *host,
 					     const struct kvm_memtype_intent *intent,
 					     enum memtype_kind guest)
 {
 	if (kvm_memtype_combine(MEMTYPE_WB, guest) == MEMTYPE_NONE)
 		return MEMTYPE_NONE;
-	return kvm_memtype_effective(kvm_memtype_paging(), intent, guest);
+	return kvm_memtype_effective(kvm_memtype_paging(), host->platform, intent, guest);
 }
 
 #ifdef CONFIG_KVM_MEMTYPE_KUNIT_TEST

@@ -84,13 +84,14 @@ static const enum memtype_kind kvm_memtype_pat[] = { WB, WT, WP, WC, UCM, UC };
  * What a guest gets, by back end. EPT as above. NPT: AMD APM vol. 2, section
  * 15.25.8: the guest's PAT with a nested type of WB is the guest's PAT; then
  * section 7.8.4, table "Combined Effect of MTRRs and PAT Memory Types", with
- * the MTRR of RAM (WB) or of MMIO (UC), since KVM encodes nothing there. Shadow
- * paging: WB with that MTRR.
+ * the MTRR that is given, or else of RAM (WB) or of MMIO (UC), since KVM encodes
+ * nothing there. Shadow paging: WB with that MTRR.
  */
 static const struct {
 	enum kvm_memtype_paging paging;
 	const struct kvm_memtype_intent *intent;
 	enum memtype_kind effective[ARRAY_SIZE(kvm_memtype_pat)];
+	enum memtype_kind mtrr;
 } kvm_memtype_back_ends[] = {
 	/*					     WB  WT  WP  WC  UC- UC */
 	{ KVM_MEMTYPE_EPT,    &intent_wb,	   { WB, WT, WP, WC, UC, UC } },
@@ -107,11 +108,15 @@ static const struct {
 	{ KVM_MEMTYPE_NPT,    &intent_uc_ram,	   { WB, WT, WP, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_any_uncached, { UC, UC, UC, WC, UC, UC } },
 	{ KVM_MEMTYPE_NPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC } },
+	{ KVM_MEMTYPE_NPT,    &intent_uc,	   { WB, WT, WP, WC, UC, UC }, WB },
+	{ KVM_MEMTYPE_NPT,    &intent_uc,	   { WC, UC, UC, WC, WC, UC }, WC },
 	{ KVM_MEMTYPE_SHADOW, &intent_forced_wb,   { WB, WB, WB, WB, WB, WB } },
 	{ KVM_MEMTYPE_SHADOW, &intent_wb,	   { WB, WB, WB, WB, WB, WB } },
 	{ KVM_MEMTYPE_SHADOW, &intent_wc,	   { WB, WB, WB, WB, WB, WB } },
 	{ KVM_MEMTYPE_SHADOW, &intent_any_uncached, { UC, UC, UC, UC, UC, UC } },
 	{ KVM_MEMTYPE_SHADOW, &intent_uc,	   { UC, UC, UC, UC, UC, UC } },
+	{ KVM_MEMTYPE_SHADOW, &intent_uc,	   { WB, WB, WB, WB, WB, WB }, WB },
+	{ KVM_MEMTYPE_EPT,    &intent_uc,	   { UC, UC, UC, WC, UC, UC }, WB },
 };
 
 static void kvm_memtype_back_ends_test(struct kunit *test)
@@ -122,6 +127,7 @@ static void kvm_memtype_back_ends_test(struct kunit *test)
 		for (pat = 0; pat < ARRAY_SIZE(kvm_memtype_pat); pat++) {
 			KUNIT_EXPECT_EQ_MSG(test,
 					    kvm_memtype_effective(kvm_memtype_back_ends[i].paging,
+								  kvm_memtype_back_ends[i].mtrr,
 								  kvm_memtype_back_ends[i].intent,
 								  kvm_memtype_pat[pat]),
 					    kvm_memtype_back_ends[i].effective[pat],
@@ -152,10 +158,16 @@ static void kvm_memtype_noncoherent_dma_test(struct kunit *test)
 /* arm64's types are none here, whatever the intent. */
 static void kvm_memtype_foreign_test(struct kunit *test)
 {
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &intent_forced_wb, MEMTYPE_GRE),
-			NONE);
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &intent_uc, MEMTYPE_NGRE), NONE);
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &intent_wb, MEMTYPE_NGNRNE), NONE);
+	const struct kvm_memtype_host host = { .kind = WB };
+	const struct kvm_memtype_intent *intents[] = { &intent_forced_wb, &intent_uc, &intent_wb };
+	enum memtype_kind kind;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(intents); i++) {
+		for (kind = MEMTYPE_GRE; kind <= MEMTYPE_NGNRNE; kind++)
+			KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, &host, intents[i],
+									 kind), NONE);
+	}
 }
 
 /*

@@ -7,6 +7,7 @@
 #include <linux/page-flags.h>
 
 enum memtype_kind pat_pfn_memtype(unsigned long pfn);
+enum memtype_kind mtrr_pfn_memtype(unsigned long pfn);
 
 /**
  * pat_page_is_wb - whether the host maps a page of memory write-back

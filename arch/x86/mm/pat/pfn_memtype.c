@@ -31,17 +31,23 @@ static enum memtype_kind pat_memtype_kind(enum page_cache_mode mode)
 	}
 }
 
-/*
- * The ISA hole, which PAT does not track. The fixed-range MTRRs say what is in it
- * (Intel SDM vol. 3 section 13.11.2.2, AMD APM vol. 2 section 7.7.2); without them
- * it is known that 0xa0000 to 0xbffff is VGA's.
+/**
+ * mtrr_pfn_memtype - the memory type that the MTRRs say of a page frame
+ * @pfn: page frame number
+ *
+ * Intel SDM vol. 3 section 13.11, AMD APM vol. 2 section 7.7.
+ *
+ * Context: Any. No lock is taken.
+ * Return: MEMTYPE_WB, WT, WP, WC or UC; MEMTYPE_NONE if there are no MTRRs, or they are
+ * not in use.
  */
-static enum memtype_kind isa_hole_memtype(u64 paddr)
+enum memtype_kind mtrr_pfn_memtype(unsigned long pfn)
 {
+	u64 paddr = PFN_PHYS(pfn);
 	u8 uniform;
 
 	if (!(memory_caching_control & CACHE_MTRR))
-		return paddr < 0xc0000 ? MEMTYPE_UC : MEMTYPE_WB;
+		return MEMTYPE_NONE;
 
 	switch (mtrr_type_lookup(paddr, paddr + PAGE_SIZE, &uniform)) {
 	case MTRR_TYPE_WRBACK:
@@ -55,6 +61,20 @@ static enum memtype_kind isa_hole_memtype(u64 paddr)
 	default:
 		return MEMTYPE_UC;
 	}
+}
+EXPORT_SYMBOL_NS_GPL(mtrr_pfn_memtype, KVM_MEMTYPE);
+
+/*
+ * The ISA hole, which PAT does not track. The fixed-range MTRRs say what is in it;
+ * without them it is known that 0xa0000 to 0xbffff is VGA's.
+ */
+static enum memtype_kind isa_hole_memtype(unsigned long pfn)
+{
+	enum memtype_kind kind = mtrr_pfn_memtype(pfn);
+
+	if (kind == MEMTYPE_NONE)
+		return pfn < PFN_DOWN(0xc0000) ? MEMTYPE_UC : MEMTYPE_WB;
+	return kind;
 }
 
 /**
@@ -77,7 +97,7 @@ enum memtype_kind pat_pfn_memtype(unsigned long pfn)
 	if (pfn_valid(pfn) && (!PageReserved(pfn_to_page(pfn)) || is_zero_pfn(pfn)))
 		return pat_memtype_kind(get_page_memtype(pfn_to_page(pfn)));
 	if (paddr >= ISA_START_ADDRESS && paddr < ISA_END_ADDRESS)
-		return isa_hole_memtype(paddr);
+		return isa_hole_memtype(pfn);
 	if (e820__mapped_any(paddr, paddr + PAGE_SIZE, E820_TYPE_RAM))
 		return pfn_valid(pfn) ? pat_memtype_kind(get_page_memtype(pfn_to_page(pfn))) :
 					MEMTYPE_WB;
