@@ -78,7 +78,7 @@ while [ $# -gt 0 ]; do
 done
 
 echo "needs the packages:$names" | fold -s -w 100
-echo "needs 6 GB of disk under ${BUILD:-build}, and about $minutes minutes the first time on 2 cores"
+echo "needs 6 GB of disk under ${BUILD:-build}, about $minutes minutes the first time on 2 cores"
 
 # Ubuntu and others have apt too, but no such packages.
 if ! command -v apt-get >/dev/null || ! grep -qx "ID=debian" /etc/os-release; then

@@ -52,19 +52,6 @@ static const char * const order_probes[] = {
 	"p:" TRACED "/unpin_list unpin_user_pages_dirty_lock n=$arg2 pages=+0($arg1):x64[16]",
 };
 
-/* The number after @key in the file, anywhere; -1 if it has none. */
-static inline long read_number(const char *path, const char *key)
-{
-	char text[4096] = "", *at;
-	int fd = open(path, O_RDONLY);
-	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-
-	if (fd >= 0)
-		close(fd);
-	at = n > 0 ? strstr(text, key) : NULL;
-	return at ? strtol(at + strlen(key), NULL, 0) : -1;
-}
-
 /* Whether the kernel maintains caches for DMA at all. */
 static inline bool is_active(void)
 {

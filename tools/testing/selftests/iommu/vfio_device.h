@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -57,6 +58,19 @@ static inline bool file_starts_with(const char *path, const char *text)
 		buffer[0] = '\0';
 	close(fd);
 	return !strncmp(buffer, text, strlen(text));
+}
+
+/* The number after @key in the file, anywhere; -1 if it has none. */
+static inline long read_number(const char *path, const char *key)
+{
+	char text[8192] = "", *at;
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	at = n > 0 ? strstr(text, key) : NULL;
+	return at ? strtol(at + strlen(key), NULL, 0) : -1;
 }
 
 /* The sysfs name of the first PCI device with this vendor and device id. */

@@ -6,7 +6,6 @@
  */
 #include <err.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,23 +14,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <linux/pci_regs.h>
-
-/* The device (docs/specs/edu.txt in QEMU) */
-#define EDU_ID		0x11e81234
-#define EDU_SIZE	0x100000
-#define EDU_SOURCE	0x80
-#define EDU_TARGET	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_RUN		1
-#define EDU_TO_MEMORY	2
-#define EDU_BUFFER	0x40000
+#include "../iommu/vfio_device.h"
 
 #define BYTES		2048
 #define WAIT_MS		30000
 
-static uint8_t *registers;
+static void *registers;
 
 static int open_file(const char *directory, const char *name, int flags)
 {
@@ -46,23 +34,17 @@ static int open_file(const char *directory, const char *name, int flags)
 }
 
 /* Lets the device of that directory in sysfs decode addresses and access memory. */
-static bool enable_edu(const char *directory)
+static void enable_edu(const char *directory)
 {
 	int fd = open_file(directory, "config", O_RDWR);
 	uint16_t command;
-	uint32_t id;
 
-	if (pread(fd, &id, sizeof(id), PCI_VENDOR_ID) != sizeof(id))
-		err(1, "%s: ID", directory);
-	if (id == EDU_ID) {
-		if (pread(fd, &command, sizeof(command), PCI_COMMAND) != sizeof(command))
-			err(1, "%s: command", directory);
-		command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-		if (pwrite(fd, &command, sizeof(command), PCI_COMMAND) != sizeof(command))
-			err(1, "%s: command", directory);
-	}
+	if (pread(fd, &command, sizeof(command), PCI_COMMAND) != sizeof(command))
+		err(1, "%s: command", directory);
+	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	if (pwrite(fd, &command, sizeof(command), PCI_COMMAND) != sizeof(command))
+		err(1, "%s: command", directory);
 	close(fd);
-	return id == EDU_ID;
 }
 
 /* Maps BAR 0; returns its address on the bus. */
@@ -70,29 +52,17 @@ static uint64_t map_registers(const char *directory)
 {
 	int fd = open_file(directory, "resource", O_RDONLY);
 	char line[64] = "";
-	void *address;
 
 	if (read(fd, line, sizeof(line) - 1) <= 0)
 		err(1, "%s: resource", directory);
 	close(fd);
 
 	fd = open_file(directory, "resource0", O_RDWR);
-	address = mmap(NULL, EDU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (address == MAP_FAILED)
+	registers = mmap(NULL, EDU_BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (registers == MAP_FAILED)
 		err(1, "%s: resource0", directory);
 	close(fd);
-	registers = address;
 	return strtoull(line, NULL, 16);
-}
-
-static void write_register(unsigned int offset, uint64_t value)
-{
-	__atomic_store_n((uint64_t *)(registers + offset), value, __ATOMIC_SEQ_CST);
-}
-
-static uint64_t read_register(unsigned int offset)
-{
-	return __atomic_load_n((uint64_t *)(registers + offset), __ATOMIC_SEQ_CST);
 }
 
 static uint64_t address_of(const void *address)
@@ -109,14 +79,11 @@ static uint64_t address_of(const void *address)
 	return (entry & pfns) * getpagesize() + (uintptr_t)address % getpagesize();
 }
 
-static void run_dma(uint64_t source, uint64_t target, uint64_t command)
+static void run_dma(const void *memory, bool to_memory)
 {
-	write_register(EDU_SOURCE, source);
-	write_register(EDU_TARGET, target);
-	write_register(EDU_COUNT, BYTES);
-	write_register(EDU_COMMAND, command | EDU_RUN);
+	edu_start(registers, address_of(memory), BYTES, to_memory);
 	for (int i = 0; i < WAIT_MS; i++) {
-		if (!(read_register(EDU_COMMAND) & EDU_RUN))
+		if (!edu_runs(registers))
 			return;
 		usleep(1000);
 	}
@@ -125,17 +92,14 @@ static void run_dma(uint64_t source, uint64_t target, uint64_t command)
 
 int main(void)
 {
-	const char *directory = NULL;
+	char name[NAME_MAX + 1], directory[sizeof(PCI_DEVICES) + NAME_MAX];
 	uint8_t *from, *to;
 	uint64_t bar;
-	glob_t found;
 
-	glob("/sys/bus/pci/devices/*", 0, NULL, &found);
-	for (size_t i = 0; i < found.gl_pathc && !directory; i++)
-		if (enable_edu(found.gl_pathv[i]))
-			directory = found.gl_pathv[i];
-	if (!directory)
+	if (!find_edu(name))
 		errx(1, "no edu device");
+	snprintf(directory, sizeof(directory), PCI_DEVICES "%s", name);
+	enable_edu(directory);
 	bar = map_registers(directory);
 
 	/* One page, which stays where it is. */
@@ -148,8 +112,8 @@ int main(void)
 		from[i] = rand();
 		to[i] = ~from[i];
 	}
-	run_dma(address_of(from), EDU_BUFFER, 0);
-	run_dma(EDU_BUFFER, address_of(to), EDU_TO_MEMORY);
+	run_dma(from, false);
+	run_dma(to, true);
 	if (memcmp(from, to, BYTES))
 		errx(1, "the memory is not what the device was given");
 

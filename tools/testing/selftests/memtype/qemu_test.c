@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -29,6 +28,7 @@
 #include <unistd.h>
 
 #include "../kselftest_harness.h"
+#include "../iommu/vfio_device.h"
 
 #define ROOT		"/debian"
 #define SCREEN		"/tmp/screen.ppm"
@@ -56,28 +56,6 @@
 #endif
 
 #define CMDLINE		"console=" CONSOLE " quiet panic=-1 kunit.enable=0"
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-		ksft_exit_fail_msg("%s: %s\n", path, strerror(errno));
-	close(fd);
-}
-
-/* The number after @key in the file; -1 if it has none. */
-static long read_number(const char *path, const char *key)
-{
-	char text[8192] = "", *at;
-	int fd = open(path, O_RDONLY);
-	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-
-	if (fd >= 0)
-		close(fd);
-	at = n > 0 ? strstr(text, key) : NULL;
-	return at ? strtol(at + strlen(key), NULL, 0) : -1;
-}
 
 /* Debian's files, with a tmpfs over them. */
 static void mount_debian(void)
@@ -330,35 +308,6 @@ static bool explain(struct vmm *vmm, uint64_t gpa, char *value)
 	return false;
 }
 
-/* Binds the edu device to vfio-pci; its name. */
-static bool give_away_edu(char *name, size_t size)
-{
-	char path[PATH_MAX];
-	bool found = false;
-	glob_t devices;
-
-	glob("/sys/bus/pci/devices/*", 0, NULL, &devices);
-	for (size_t i = 0; i < devices.gl_pathc && !found; i++) {
-		const char *device = devices.gl_pathv[i];
-
-		snprintf(path, sizeof(path), "%s/vendor", device);
-		if (read_number(path, "") != 0x1234)
-			continue;
-		snprintf(path, sizeof(path), "%s/device", device);
-		if (read_number(path, "") != 0x11e8)
-			continue;
-		found = true;
-		snprintf(name, size, "%s", strrchr(device, '/') + 1);
-		snprintf(path, sizeof(path), "%s/driver_override", device);
-		write_file(path, "vfio-pci");
-		snprintf(path, sizeof(path), "%s/driver", device);
-		if (access(path, F_OK))
-			write_file("/sys/bus/pci/drivers_probe", name);
-	}
-	globfree(&devices);
-	return found;
-}
-
 static long pinned(void)
 {
 	return read_number("/proc/vmstat", "nr_foll_pin_acquired ") -
@@ -454,7 +403,7 @@ TEST_F_TIMEOUT(screen, is_shown, LIMIT)
 
 FIXTURE(edu) {
 	struct vmm vmm;
-	char name[64];
+	char name[NAME_MAX + 1];
 };
 
 FIXTURE_VARIANT(edu) {
@@ -467,7 +416,8 @@ FIXTURE_VARIANT_ADD(edu, iommufd) { .name = "IOMMUFD", .iommufd = true };
 
 FIXTURE_SETUP(edu)
 {
-	ASSERT_TRUE(give_away_edu(self->name, sizeof(self->name)));
+	ASSERT_TRUE(find_edu(self->name));
+	ASSERT_EQ(vfio_bind(self->name), 0);
 }
 
 FIXTURE_TEARDOWN(edu)

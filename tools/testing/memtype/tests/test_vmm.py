@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The root file system of `make vmm`, from an archive that is made up."""
+"""Of `make vmm`: the root file system, from an archive that is made up, and what a guest boots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 from unittest import mock
 
 import build
+import data
+import machine
 import rootfs
+from console import Test
 from settings import Error
 
 # Stands for debootstrap: "downloads" a package that is built here.
@@ -64,6 +67,29 @@ class Rootfs(unittest.TestCase):
         (self.top / "archive").touch()
         rootfs.make("arm64")
         self.assertTrue((rootfs.directory("arm64") / "usr/bin/qemu").exists())
+
+
+class Guest(unittest.TestCase):
+    def packed(self, name: str, *guests: list[str]) -> list[tuple[list[str], bool]]:
+        """Of each initramfs of the machine for guests: its programs, and whether it has a shell."""
+        found = []
+
+        def initramfs(_arch: str, tests: list[Test], _target: Path, shell: Path | None) -> None:
+            found.append(([test.program for test in tests], bool(shell)))
+
+        tests = [Test(f"kvm/{number}", [name], guest=guest) for number, guest in enumerate(guests)]
+        run = machine.Run(data.all_machines()[name], tests, lambda suite, what: None)
+        with mock.patch.object(build, "initramfs", initramfs), \
+                mock.patch.object(build, "busybox", lambda arch: Path("/bin/busybox")):
+            self.assertEqual(bool(run.guest(Path("/kernel"))), bool(found))
+        return found
+
+    def test_guest(self) -> None:
+        """One for all tests of the machine; a shell where somebody can type."""
+        self.assertEqual(self.packed("x86-amd-vmm", ["memtype/b"], [], ["memtype/a", "memtype/b"]),
+                         [(["memtype/a", "memtype/b"], True)])
+        self.assertEqual(self.packed("x86-intel-vmm", ["memtype/a"]), [(["memtype/a"], False)])
+        self.assertEqual(self.packed("x86-amd", []), [])
 
 
 if __name__ == "__main__":
