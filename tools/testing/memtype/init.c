@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -210,6 +211,41 @@ static void find_leaks(void)
 	close(fd);
 }
 
+#ifdef __x86_64__
+static void run_on(long cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+/*
+ * QEMU can forget that a CPU has an interrupt when that CPU leaves an SVM guest:
+ * do_vmexit() takes no lock. If it was the timer's, the CPU waits for it forever, but any other
+ * interrupt brings it to mind. So from each CPU another one is woken, now and then.
+ */
+static void keep_awake(void)
+{
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	for (long cpu = 0; cpus > 1 && cpu < cpus; cpu++) {
+		if (fork())
+			continue;
+		for (;;) {
+			run_on(cpu);
+			usleep(100000);
+			run_on((cpu + 1) % cpus);
+		}
+	}
+}
+#else
+static void keep_awake(void)
+{
+}
+#endif
+
 static void run_all(void)
 {
 	FILE *tests = fopen(TESTS, "r");
@@ -248,6 +284,7 @@ int main(void)
 	if (!access(SHELL, X_OK)) {
 		shell();
 	} else if (kmsg >= 0 && !chdir("/tmp")) {
+		keep_awake();
 		say("memtype> boot");
 		run_all();
 	}
