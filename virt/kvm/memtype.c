@@ -302,7 +302,7 @@ struct kvm_memtype_intent kvm_memtype_fault(struct kvm_vcpu *vcpu,
 	}
 
 	kvm_memtype_count(vcpu, &intent);
-	trace_kvm_memtype_map(gfn, &intent);
+	trace_kvm_memtype_map(gfn, host.kind, &intent);
 	return intent;
 }
 

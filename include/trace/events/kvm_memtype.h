@@ -14,10 +14,11 @@
  * of its own (x86), it is not looked at.
  */
 TRACE_EVENT(kvm_memtype_map,
-	    TP_PROTO(u64 gfn, const struct kvm_memtype_intent *intent),
-	    TP_ARGS(gfn, intent),
+	    TP_PROTO(u64 gfn, enum memtype_kind host, const struct kvm_memtype_intent *intent),
+	    TP_ARGS(gfn, host, intent),
 
 	    TP_STRUCT__entry(__field(u64, gfn)
+			     __field(u8, host)
 			     __field(u8, kind)
 			     __field(u8, source)
 			     __field(bool, any_uncached)
@@ -25,14 +26,25 @@ TRACE_EVENT(kvm_memtype_map,
 	    ),
 
 	    TP_fast_assign(__entry->gfn = gfn;
+			   __entry->host = host;
 			   __entry->kind = intent->kind;
 			   __entry->source = intent->source;
 			   __entry->any_uncached = intent->any_uncached;
 			   __entry->forced = intent->forced;
 	    ),
 
-	    TP_printk("gfn %llx intent %s%s%s source %s",
+	    TP_printk("gfn %llx host %s intent %s%s%s source %s",
 		      __entry->gfn,
+		      __print_symbolic(__entry->host,
+				       { KVM_MEMTYPE_WB, "WB" },
+				       { KVM_MEMTYPE_WT, "WT" },
+				       { KVM_MEMTYPE_WP, "WP" },
+				       { KVM_MEMTYPE_WC, "WC" },
+				       { KVM_MEMTYPE_UC_MINUS, "UC-" },
+				       { KVM_MEMTYPE_UC, "UC" },
+				       { KVM_MEMTYPE_GRE, "GRE" },
+				       { KVM_MEMTYPE_NGRE, "nGRE" },
+				       { KVM_MEMTYPE_NGNRNE, "nGnRnE" }),
 		      __print_symbolic(__entry->kind,
 				       { KVM_MEMTYPE_WB, "WB" },
 				       { KVM_MEMTYPE_WT, "WT" },

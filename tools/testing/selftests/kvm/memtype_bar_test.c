@@ -3,8 +3,8 @@
  * What VFIO maps of a device, and which memory type a guest gets for it.
  *
  * vfio-pci lets a guest choose each uncached type, WC included, for every BAR, be
- * it prefetchable or not; vfio-platform leaves it Device. A BAR that stops to
- * answer, as in a reset, is taken away from the guest first.
+ * it prefetchable or not; vfio-platform leaves it Device. A BAR that stops
+ * answering, as in a reset, is taken away from the guest first.
  *
  * How agreement is checked, and what the lines for the matrix mean, is said in
  * memtype_test.c.
@@ -18,9 +18,9 @@
 
 /* Of a BAR, in a line of the trace; x86 has no encoding for any-uncached. */
 #ifdef __x86_64__
-#define TRACED_BAR	"intent UC source MMIO"
+#define TRACED_BAR	"host UC intent UC source MMIO"
 #else
-#define TRACED_BAR	"intent UC any-uncached source MMIO"
+#define TRACED_BAR	"host nGnRnE intent UC any-uncached source MMIO"
 #endif
 
 /* KVM says what it decided of the page at TEST_GPA where it encodes a type at all. */
@@ -114,7 +114,7 @@ FIXTURE_TEARDOWN(bar)
 		return;
 	munmap(self->hva, variant->size);
 	unassign(&self->assigned);
-	EXPECT_EQ(write_file(VFIO_PCI "/unbind", self->device), 0);
+	EXPECT_EQ(vfio_unbind(self->device), 0);
 }
 
 #ifdef __aarch64__
@@ -334,12 +334,13 @@ TEST(platform_stays_device)
 	check_mmio(_metadata, vcpu, "guest %s on vfio-platform", hva, SZ_4K, VFIO_BAR, 0);
 	if (have_layer()) {
 		trace_event(MAP_EVENT, false);
-		check_traced(_metadata, "intent UC source MMIO");
+		check_traced(_metadata, "host nGnRnE intent UC source MMIO");
 	}
 
 	kvm_vm_free(vm);
 	munmap(hva, SZ_4K);
 	EXPECT_EQ(write_file(PLATFORM "drivers/vfio-platform/unbind", FLASH), 0);
+	EXPECT_EQ(write_file(path, "\n"), 0);
 	EXPECT_EQ(write_file(NOIOMMU, "0"), 0);
 }
 #endif
