@@ -3,8 +3,8 @@
  * Records what the kernel does to make memory reachable by DMA, and judges it by the model in
  * dma_cache_order.h.
  *
- * Tracepoints fire too late, or lack the domain, so most events are kprobes. Only tasks whose
- * name is TRACED are recorded.
+ * Tracepoints fire too late, or lack the domain, so most events are kprobes. Only TRACED_TASKS
+ * are recorded: nobody else's domains, but also what a process does when it exits.
  *
  * Who includes this defines CHECK(condition, fmt, ...): what must work.
  */
@@ -28,6 +28,8 @@
 #include "vfio_device.h"
 
 #define TRACED		"dma_cache_order"
+/* A thread that KVM gives each VMM may be the last one of it, and close everything. */
+#define TRACED_TASKS	"comm == \"" TRACED "\" || comm ~ \"kvm-nx-*\""
 #define TRACEFS		"/sys/kernel/tracing/"
 #define INSTANCE	TRACEFS "instances/" TRACED "/"
 
@@ -99,11 +101,6 @@ static inline void trace_stop(void)
 /* Records this task and its children, with @nr further probes of the group TRACED. */
 static inline void trace_start(const char * const *probes, size_t nr)
 {
-	/*
-	 * Nobody else's domains, but also what a process does when it exits. A thread that KVM
-	 * gives each VMM may be the last one to do it.
-	 */
-	static const char filter[] = "comm == \"" TRACED "\" || comm ~ \"kvm-nx-*\"";
 	size_t i;
 
 	CHECK(!prctl(PR_SET_NAME, TRACED), "prctl");
@@ -116,9 +113,10 @@ static inline void trace_start(const char * const *probes, size_t nr)
 	/* A counter that all CPUs share: its order is that of what happened. */
 	CHECK(!write_file(INSTANCE "trace_clock", "counter"), "trace_clock");
 	CHECK(!write_file(INSTANCE "buffer_size_kb", "8192"), "buffer_size_kb");
-	CHECK(!write_file(INSTANCE "events/" TRACED "/filter", filter), "filter");
-	CHECK(!write_file(INSTANCE "events/dma_cache/filter", filter), "filter");
-	CHECK(!write_file(INSTANCE "events/" TRACED "/map_failed/filter", "ret != 0"), "filter");
+	CHECK(!write_file(INSTANCE "events/" TRACED "/filter", TRACED_TASKS), "filter");
+	CHECK(!write_file(INSTANCE "events/dma_cache/filter", TRACED_TASKS), "filter");
+	CHECK(!write_file(INSTANCE "events/" TRACED "/map_failed/filter",
+			  "ret != 0 && (" TRACED_TASKS ")"), "filter");
 	CHECK(!write_file(INSTANCE "events/" TRACED "/enable", "1"), "events");
 	CHECK(!write_file(INSTANCE "events/dma_cache/enable", "1"), "events");
 	trace_pipe = open(INSTANCE "trace_pipe", O_RDONLY | O_NONBLOCK);
