@@ -70,7 +70,7 @@ compat: setup	## Run upstream's KVM and IOMMUFD selftests with and without our p
 
 .PHONY: vmm
 vmm: setup	## Run Debian's own QEMU, with Linux in it, on the patched kernel; results in OUT/vmm
-	@CONFIG=vmm OUT='$(OUT)/vmm' $(PYTHON) $(TOOLS)/matrix.py matrix
+	@CONFIG=vmm OUT='$(or $(OUT),out)/vmm' $(PYTHON) $(TOOLS)/matrix.py matrix
 
 .PHONY: selftests-tar
 selftests-tar: setup	## Pack our selftests for real hardware, for each architecture
@@ -108,7 +108,7 @@ refresh:	## Turn the commits of BUILD/linux back into overlay files and patches
 .PHONY: setup
 setup:		## Print what is needed and install missing packages
 	@$(TOOLS)/setup.sh matrix $(if $(filter test check unit mutate,$(MAKECMDGOALS)),test) \
-		$(filter vmm,$(MAKECMDGOALS))
+		$(sort $(filter vmm,$(MAKECMDGOALS) $(CONFIG)))
 
 .PHONY: clean
 clean:		## Remove what was built and the results

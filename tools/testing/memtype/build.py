@@ -27,6 +27,8 @@ PROGRAMS = ["tools/testing/memtype/init.c", "tools/kvm/memtype/kvm-memtype.c",
             "tools/kvm/memtype/memtype-example.c"]
 # They see the system's headers, and of the kernel's those that the system lacks.
 UAPI = ["-idirafter", str(TREES["patched"] / "include/uapi")]
+# The one of these headers that is ours.
+UAPI_HEADER = "include/uapi/linux/kvm_memtype.h"
 # What the programs of a directory need and its Makefile does not say: a header of ours that the
 # compiler reads first, and further headers that they are built from.
 HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
@@ -181,7 +183,8 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
     for name in PROGRAMS:
         source = tree / name
         program = out / source.stem
-        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        newest = max(path.stat().st_mtime for path in (source, tree / UAPI_HEADER))
+        if not program.exists() or program.stat().st_mtime < newest:
             output([f"{ARCHES[arch][0]}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
                     *UAPI, "-o", program, source])
     return out

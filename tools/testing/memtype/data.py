@@ -132,12 +132,16 @@ def select(every: bool = False) -> tuple[dict[str, Machine], list[Test]]:
     everything = all_machines()
     tests = [test for test in all_tests(everything) if chosen(test.suite, settings.TEST)
              and (test.base or settings.KERNEL != "base")]
-    machines = {name: machine for name, machine in everything.items()
-                if chosen(name, settings.MACHINE)
-                and (every or runs_with(machine, settings.CONFIG))
-                and any(name in test.machines for test in tests)}
+    named = {name: machine for name, machine in everything.items()
+             if chosen(name, settings.MACHINE) and any(name in test.machines for test in tests)}
+    machines = {name: machine for name, machine in named.items()
+                if every or runs_with(machine, settings.CONFIG)}
     if not machines:
-        fail(f"no test matches MACHINE={settings.MACHINE} TEST={settings.TEST} (see make list)")
+        config = f" CONFIG={settings.CONFIG}" if settings.CONFIG else ""
+        commands = sorted({f"make {machine.config or 'matrix'}" for machine in named.values()})
+        hint = " or ".join(commands)
+        fail(f"no test matches MACHINE={settings.MACHINE} TEST={settings.TEST}{config} "
+             f"({f'it takes {hint}' if hint else 'see make list'})")
     return machines, tests
 
 

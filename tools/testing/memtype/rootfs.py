@@ -9,18 +9,33 @@ privileges, and another architecture's no emulation.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import build
-from settings import BUILD, output, say
+from settings import BUILD, fail, output, say
 
 # For each architecture: how Debian calls it, and the package of its QEMU.
 PACKAGES = {"x86_64": ("amd64", "qemu-system-x86"), "arm64": ("arm64", "qemu-system-arm")}
+# Seconds that debootstrap may take.
+LIMIT = 1800
 
 
 def directory(arch: str) -> Path:
     return BUILD / "rootfs" / arch
+
+
+def environment() -> dict[str, str]:
+    """For debootstrap, which is not in every user's PATH, and does not ask apt for its proxy."""
+    env = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    if not env.get("http_proxy"):
+        said = shlex.split(output(["apt-config", "shell", "P", "Acquire::http::Proxy"]))
+        proxy = said[0].removeprefix("P=") if said else ""
+        if proxy not in ("", "DIRECT"):
+            env["http_proxy"] = proxy
+    return env
 
 
 def make(arch: str) -> None:
@@ -29,23 +44,30 @@ def make(arch: str) -> None:
     Its DEBIAN holds what the package of QEMU says of itself: the version, and the MD5 sums of its
     files, by which a test shows that they are as Debian built them.
     """
-    root, fresh = directory(arch), BUILD / "rootfs" / f"{arch}.new"
-    if root.exists():
+    if directory(arch).exists():
         return
+    try:
+        unpack(arch, BUILD / "rootfs" / f"{arch}.new")
+    except subprocess.TimeoutExpired:
+        fail(f"{arch} root file system: debootstrap took more than {LIMIT} s; "
+             "is the archive, or its proxy, slow?")
+    except OSError as error:
+        fail(f"{arch} root file system: {error}")
+
+
+def unpack(arch: str, fresh: Path) -> None:
     debian, package = PACKAGES[arch]
     mirror, codename = build.archive()
     say(f"  {arch} root file system: {package} from Debian {codename}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    # It is not in every user's PATH.
     output(["debootstrap", "--download-only", "--variant=minbase", f"--arch={debian}",
             f"--include={package}", f"--keyring={build.KEYRING}", "--force-check-gpg",
-            codename, fresh, mirror],
-           env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+            codename, fresh, mirror], env=environment(), timeout=LIMIT)
     downloads = fresh / "var/cache/apt/archives"
     for deb in sorted(downloads.glob("*.deb")):
         output(["dpkg-deb", "--extract", deb, fresh])
     output(["dpkg-deb", "--control", next(downloads.glob(f"{package}_*.deb")), fresh / "DEBIAN"])
     for part in (downloads, fresh / "debootstrap"):
         shutil.rmtree(part)
-    fresh.rename(root)
+    fresh.rename(directory(arch))

@@ -20,6 +20,9 @@ import tree
 from console import Test
 from settings import ARCHES, HERE, OUT, REPO, output, say
 
+# Programs of kvm/ that do nothing without a device of QEMU's.
+EMULATED = ("kvm/memtype_vfio_test",)
+
 README = """memtype selftests for @ARCH@, from commit @COMMIT@
 
     ./run.sh
@@ -41,8 +44,8 @@ The KVM_MEMTYPE_PROBE and *_TEST options are for test kernels only: they let any
 user of KVM look at page tables. Without them the tests that need them skip.
 Also used, where there: CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_HUGETLBFS,
 CONFIG_FTRACE, CONFIG_DEBUG_FS, CONFIG_IOMMUFD, CONFIG_VFIO_PCI with
-CONFIG_VFIO_DEVICE_CDEV. A device that is bound to vfio-pci, with a memory BAR,
-lets the tests map a VFIO BAR.
+CONFIG_VFIO_DEVICE_CDEV. Of VFIO BARs, only those of QEMU's edu and display are
+tested; without these devices, those tests skip.
 
 Lines "# memtype-cell:" say which type the CPU used; the memtype matrix
 compares them with what each of its emulated machines must have, run.sh does not.
@@ -53,12 +56,13 @@ Documentation/virt/kvm/memtype.rst says what to expect.
 def ours(arch: str) -> list[Test]:
     """Our tests for an architecture, each once whatever machines it is for.
 
-    Those of cache maintenance would see nothing of real hardware: they have emulated devices. And
-    nothing else has what a guest boots.
+    Those of cache maintenance would see nothing of real hardware: they have emulated devices, and
+    EMULATED needs one. And nothing else has what a guest boots.
     """
     machines = data.all_machines()
     found = {(test.program, *test.args): test for test in data.all_tests(machines)
              if data.is_ours(test) and test.program.startswith("kvm/") and not test.guest
+             and test.program not in EMULATED
              and any(machines[name].arch == arch for name in test.machines)}
     return list(found.values())
 

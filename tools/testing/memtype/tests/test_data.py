@@ -122,8 +122,20 @@ class Tables(unittest.TestCase):
         self.assertEqual(names("arm64-*", "kunit"),
                          (["arm64-fwb", "arm64-nofwb", "arm64-mte", "arm64-dic"], ["kunit"]))
         self.assertEqual(names("x86-amd, arm64-fwb", "k?nit")[0], ["x86-amd", "arm64-fwb"])
-        with self.assertRaisesRegex(Error, "no test matches"):
+        with self.assertRaisesRegex(Error, "no test matches .*see make list"):
             names("vax", "")
+
+    def test_other_command(self) -> None:
+        """What only another CONFIG= runs: say with which command."""
+        for config, machine, test, said in (
+                ("", "*", "memtype/qemu_test", "TEST=memtype/qemu_test .it takes make vmm.$"),
+                ("debug", "x86-intel", "*", "CONFIG=debug .it takes make matrix.$"),
+                ("vmm", "x86-amd", "*", "CONFIG=vmm .it takes make matrix.$")):
+            with self.subTest(machine), mock.patch.object(settings, "CONFIG", config), \
+                    mock.patch.object(settings, "MACHINE", machine), \
+                    mock.patch.object(settings, "TEST", test), \
+                    self.assertRaisesRegex(Error, said):
+                data.select()
 
 
 class Options(unittest.TestCase):

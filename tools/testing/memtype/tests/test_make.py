@@ -39,6 +39,15 @@ class Entry(unittest.TestCase):
                        "setup", "clean"):
             self.assertRegex(done.stdout, rf"\n  {target} +[A-Z]")
 
+    def test_vmm(self) -> None:
+        """Whoever runs its machines gets its packages, once, and results where they belong."""
+        for words in (["vmm"], ["matrix", "CONFIG=vmm"], ["vmm", "CONFIG=vmm", "OUT="]):
+            done = self.make("-n", *words)
+            with self.subTest(words):
+                self.assertRegex(done.stdout, r"setup\.sh matrix\s+\\?\s*vmm\n")
+                if "vmm" in words:
+                    self.assertIn("CONFIG=vmm OUT='out/vmm' ", done.stdout)
+
     def test_build_path_that_kbuild_refuses(self) -> None:
         for path in ("/tmp/a b", "/tmp/a:b", "a b"):
             done = self.make("matrix", f"BUILD={path}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
@@ -19,10 +20,15 @@ from settings import Error
 # Stands for debootstrap: "downloads" a package that is built here.
 DEBOOTSTRAP = """#!/bin/sh
 echo "$@" > {top}/asked
+echo "$http_proxy" > {top}/proxy
+[ ! -e {top}/slow ] || exec sleep 60
 [ -e {top}/archive ] || {{ echo "E: no archive" >&2; exit 1; }}
 for word; do [ -d "$word" ] && target=$word; done
 mkdir -p "$target/debootstrap" "$target/var/cache/apt/archives"
 dpkg-deb --build {top}/package "$target/var/cache/apt/archives/qemu-system-arm_1_all.deb"
+"""
+APT_CONFIG = """#!/bin/sh
+[ ! -e {top}/apt-proxy ] || echo "P='$(cat {top}/apt-proxy)'"
 """
 CONTROL = "Package: qemu-system-arm\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: b\n"
 
@@ -34,16 +40,19 @@ class Rootfs(unittest.TestCase):
         self.top = Path(scratch.name)
         for name, text in (("package/DEBIAN/control", CONTROL), ("package/usr/bin/qemu", "qemu"),
                            ("package/DEBIAN/md5sums", "0  usr/bin/qemu\n"),
-                           ("bin/debootstrap", DEBOOTSTRAP.format(top=self.top)), ("archive", "")):
+                           ("bin/debootstrap", DEBOOTSTRAP.format(top=self.top)),
+                           ("bin/apt-config", APT_CONFIG.format(top=self.top)), ("archive", "")):
             (self.top / name).parent.mkdir(parents=True, exist_ok=True)
             (self.top / name).write_text(text)
-        (self.top / "bin/debootstrap").chmod(0o755)
+        for name in ("debootstrap", "apt-config"):
+            (self.top / "bin" / name).chmod(0o755)
         # dpkg-deb wants this, whatever the umask
         os.chmod(self.top / "package/DEBIAN", 0o755)
         self.enterContext(mock.patch.object(rootfs, "BUILD", self.top / "build"))
         self.enterContext(mock.patch.object(build, "archive",
                                             lambda: ("http://archive.example/debian/", "testing")))
-        self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.top}/bin:{os.environ['PATH']}"))
+        self.enterContext(mock.patch.dict(os.environ, http_proxy="",
+                                          PATH=f"{self.top}/bin:{os.environ['PATH']}"))
 
     def test_made_once(self) -> None:
         rootfs.make("arm64")
@@ -67,6 +76,29 @@ class Rootfs(unittest.TestCase):
         (self.top / "archive").touch()
         rootfs.make("arm64")
         self.assertTrue((rootfs.directory("arm64") / "usr/bin/qemu").exists())
+
+    def test_errors(self) -> None:
+        """No traceback if a tool is missing, and no wait without end."""
+        with mock.patch.object(rootfs, "output", side_effect=FileNotFoundError("debootstrap")), \
+                self.assertRaisesRegex(Error, "arm64 root file system: debootstrap"):
+            rootfs.make("arm64")
+        (self.top / "slow").touch()
+        with mock.patch.object(rootfs, "LIMIT", 0.5), \
+                self.assertRaisesRegex(Error, "arm64 root file system: .* more than 0.5 s"):
+            rootfs.make("arm64")
+        self.assertFalse(rootfs.directory("arm64").exists())
+
+    def test_proxy(self) -> None:
+        """The user's, else apt's."""
+        for user, apt, given in (("", None, ""), ("", "http://a.example:1/", "http://a.example:1/"),
+                                 ("", "DIRECT", ""),
+                                 ("http://b.example/", "http://a.example/", "http://b.example/")):
+            if apt:
+                (self.top / "apt-proxy").write_text(apt)
+            with self.subTest(user=user, apt=apt), mock.patch.dict(os.environ, http_proxy=user):
+                rootfs.make("arm64")
+                self.assertEqual((self.top / "proxy").read_text().strip(), given)
+            shutil.rmtree(rootfs.directory("arm64"))
 
 
 class Guest(unittest.TestCase):
