@@ -40,8 +40,8 @@ busybox-static		busybox
 minutes=0
 for what; do
 	case $what in
-	matrix)	minutes=$((minutes + 15)) ;;
-	test)	minutes=$((minutes + 10))
+	matrix)	minutes=$((minutes + 20)) ;;
+	test)	minutes=$((minutes + 20))
 		packages="$packages
 sparse			sparse
 mypy			mypy
@@ -53,7 +53,7 @@ python3-git		-
 python3-yaml		-
 python3-ply		-
 " ;;
-	vmm)	minutes=$((minutes + 15))
+	vmm)	minutes=$((minutes + 20))
 		packages="$packages
 debootstrap		debootstrap
 " ;;

@@ -169,9 +169,9 @@ class Setup(unittest.TestCase):
     def test_targets(self) -> None:
         tools = {"apt_get": "exit 1", "dpkg_query": "printf installed"}
         for targets, there, absent, minutes in (
-                (["matrix"], "gcc", "sparse", 15),
-                (["matrix", "test"], "sparse", "debootstrap", 25),
-                (["matrix", "vmm"], "debootstrap", "sparse", 30)):
+                (["matrix"], "gcc", "sparse", 20),
+                (["matrix", "test"], "sparse", "debootstrap", 40),
+                (["matrix", "vmm"], "debootstrap", "sparse", 40)):
             done = self.run_on(*targets, **tools)
             with self.subTest(targets):
                 self.assertRegex(done.stdout, rf"\b{there}\b")
