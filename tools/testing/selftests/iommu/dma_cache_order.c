@@ -812,7 +812,10 @@ static const struct directed {
 	  " end" CLEAN " map1 end map2 end unmap1 end unmap2" FLUSH " unpin end free1 free2 end" },
 	{ "disjoint slices", case_slices, ANY, NONE,
 	  " end" CLEAN " map1 end" CLEAN " map1 end" CLEAN " map2 end unmap1 end unmap2"
-	  FLUSH " unpin unmap2" FLUSH " unpin free2 end unmap1" FLUSH " unpin free1 end" },
+	  FLUSH " unpin unmap2" FLUSH " unpin free2 end unmap1" FLUSH
+	  " unpin free1 end| end" CLEAN " map1 end" CLEAN " map1 end" CLEAN
+	  " map2 end unmap1 end unmap2" FLUSH " unpin" FLUSH " unpin free2 end unmap1" FLUSH
+	  " unpin free1 end" },
 	{ "replace", case_replace, ANY, NONE,
 	  " end" CLEAN " map1 end map2 unmap1 free1 end unmap2" FLUSH " unpin free2 end" },
 	{ "access", case_access, ANY, NONE,
@@ -842,6 +845,20 @@ static const struct directed {
 	  PROBE CLEAN " map1 unmap1 sync1" FLUSH " unpin free1 end" },
 };
 
+/* Whether it is one of them, with "|" between: what is unmapped at once depends on the pages. */
+static bool is_told(const char *stories)
+{
+	size_t length = strcspn(stories, "|");
+
+	while (strlen(order.story) != length || strncmp(order.story, stories, length)) {
+		if (!stories[length])
+			return false;
+		stories += length + 1;
+		length = strcspn(stories, "|");
+	}
+	return true;
+}
+
 static void run_directed(const struct directed *test, bool on_edu)
 {
 	struct bench b = { .on_edu = on_edu, .memory = new_memory(ANONYMOUS, PAGES * SZ_4K) };
@@ -861,7 +878,7 @@ static void run_directed(const struct directed *test, bool on_edu)
 	trace_end(getpid());
 	munmap(b.memory, PAGES * SZ_4K);
 	trace_read(order_line);
-	good = !test->story || !strcmp(order.story, test->story);
+	good = !test->story || is_told(test->story);
 	if (!good)
 		ksft_print_msg("story:   %s\n# expected:%s\n", order.story, test->story);
 	good = is_good() && good;
