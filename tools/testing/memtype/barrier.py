@@ -21,8 +21,7 @@ from settings import ARCHES, output
 Code = dict[int, str]       # address → instruction, in their order
 
 # Instructions that order all earlier loads and stores, of any type, before all later ones.
-FULL = {"x86_64": re.compile(r"lock [a-z]+ .*\(|mfence$"),
-        "arm64": re.compile(r"(dmb|dsb)\s+(ish|sy)$")}
+FULL = {name: re.compile(arch.full_barrier) for name, arch in ARCHES.items()}
 INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(.*?)\s*(?://.*)?$", re.M)
 # A branch to an address; `group(1)` is set if it is not conditional.
 BRANCH = re.compile(r"(?:bnd |notrack )*(?:(jmp|b)|j[a-z]+(?:,p[nt])?|b\.[a-z]+|cbn?z|tbn?z)"
@@ -45,7 +44,8 @@ def parse(disassembly: str) -> Code:
 def disassemble(arch: str, path: Path, *names: str) -> Code:
     """These functions, with the parts that the compiler put aside as unlikely."""
     return parse("".join(
-        output([f"{ARCHES[arch][0]}objdump", "--no-show-raw-insn", f"--disassemble={symbol}", path])
+        output([f"{ARCHES[arch].cross}objdump", "--no-show-raw-insn", f"--disassemble={symbol}",
+                path])
         for name in names for symbol in (name, f"{name}.cold")))
 
 
@@ -103,9 +103,9 @@ def srcu_lock(arch: str, vmlinux: Path) -> list[str]:
     return [f"{SRCU_LOCK} has a path without a full barrier, to {around}"] if around else []
 
 
-def run_loop(vmlinux: Path) -> list[str]:
+def run_loop(arch: str, vmlinux: Path) -> list[str]:
     """What is wrong with the way of x86's run loop from the guest to the exit's handler."""
-    code = disassemble("x86_64", vmlinux, *RUN_LOOP)
+    code = disassemble(arch, vmlinux, *RUN_LOOP)
     # Where static_cpu_has() goes to, until its way on is patched in.
     code |= parse(output(["objdump", "-d", "--no-show-raw-insn", "-j", ".altinstr_aux", vmlinux]))
     starts = next_addresses(code, ENTRY)
@@ -128,6 +128,6 @@ def exit_barrier(arch: str) -> list[str]:
     if "CONFIG_JUMP_LABEL=y" in config:
         problems.append("CONFIG_JUMP_LABEL makes branches that this check does not follow")
     problems += srcu_lock(arch, out / "vmlinux")
-    if arch == "x86_64":
-        problems += run_loop(out / "vmlinux")
+    if ARCHES[arch].run_loop:
+        problems += run_loop(arch, out / "vmlinux")
     return problems

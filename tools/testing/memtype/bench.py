@@ -17,20 +17,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import data
 import matrix
 import report as matrix_report
 import settings
+import tables
 import tree
-from console import PASS, SKIP, Test
+from results import GOOD
 from settings import CONFIG, KERNEL, OUT, TREES, fail, output, say
 
 PROGRAM, DMA = "kvm/memtype_bench", "iommu/dma_cache_bench"
-# The machines of each program.
-FAULT_MACHINES = ("x86-amd", "x86-intel", "arm64-fwb", "arm64-nofwb")
-DMA_MACHINES = ("x86-amd", "x86-amd-enforcing", "arm64-fwb", "arm64-nofwb")
-# Where the kernel takes all DMA for coherent; arm64-nofwb has dma_cache=on.
-COHERENT = ("x86-amd-enforcing", "arm64-fwb")
 # What PROGRAM measures, and whether the base has it too.
 MEASURED = {"4K-fault": True, "2M-fault": True, "query": False}
 # What DMA measures: pages and domains.
@@ -108,13 +103,18 @@ class Loop:
         return "missed"
 
 
-def machines() -> dict[str, data.Machine]:
+def machines() -> dict[str, tables.Machine]:
     """Those that MACHINE= leaves, with clocks that count."""
-    return {name: counting(item) for name, item in data.select()[0].items()
-            if name in FAULT_MACHINES + DMA_MACHINES}
+    return {name: counting(item) for name, item in tables.select()[0].items() if item.bench}
 
 
-def counting(item: data.Machine) -> data.Machine:
+def coherent_machines() -> list[str]:
+    """Where the kernel takes all DMA for coherent, and it is measured."""
+    return [name for name, item in tables.all_machines().items()
+            if DMA in item.bench and item.coherent]
+
+
+def counting(item: tables.Machine) -> tables.Machine:
     """The machine with a counter that counts instructions."""
     command = " ".join(item.command.split())
     for pattern, counted in COUNTING:
@@ -123,20 +123,20 @@ def counting(item: data.Machine) -> data.Machine:
 
 
 def measure() -> None:
-    """Runs the programs on the kernel of KERNEL=."""
+    """Run the programs on the kernel of KERNEL=."""
     if CONFIG:
         fail("make bench measures what users get: without CONFIG=")
     chosen = machines()
     if not chosen:
-        fail(f"make bench runs on {', '.join(FAULT_MACHINES)}")
+        fail("make bench runs on " + ", ".join(
+            name for name, item in tables.all_machines().items() if item.bench))
     out = OUT / "bench" / KERNEL
-    tests = [Test(program, [name for name in names if name in chosen], timeout=300,
-                  program=program)
-             for program, names in ((PROGRAM, FAULT_MACHINES), (DMA, DMA_MACHINES))]
+    tests = [tables.Test(program, [name for name, item in chosen.items() if program in item.bench],
+                         timeout=1000, program=program) for program in (PROGRAM, DMA)]
     ran = matrix.run_matrix(chosen, tests, out, [Path(PROGRAM), Path(DMA)])
     problems = [f"{matrix_report.name_of(result)}: {result['status']} {result['reason']}\n"
                 f"  log: {out / result['machine'] / 'console.log'}"
-                for result in ran["results"] if result["status"] not in (PASS, SKIP)]
+                for result in ran["results"] if result["status"] not in GOOD]
     if problems:
         fail("\n".join(problems))
 
@@ -197,8 +197,9 @@ def dma_rows(base: dict[str, Mappings], patched: dict[str, Mappings]) -> list[Ro
     lines than one.
     """
     found = []
+    all_coherent = coherent_machines()
     for machine, costs in patched.items():
-        coherent = machine in COHERENT
+        coherent = machine in all_coherent
         for kernel, measured in (("base", base.get(machine, {})), ("patched", costs)):
             if set(measured) != set(MAPPED):
                 fail(f"{machine}: not all DMA was measured with KERNEL={kernel}")
@@ -241,7 +242,7 @@ def table(found: list[Row]) -> str:
 
 
 def time_loops() -> None:
-    """Runs the line loops on this machine."""
+    """Run the line loops on this machine."""
     linux = TREES["patched"]
     tree.lay("patched")
     chunk = CHUNK.search((linux / "mm/dma_cache.c").read_text())
@@ -288,7 +289,7 @@ def load(kernel: str, program: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def report() -> int:
-    """Compares what both kernels cost, and the loops; 0 if the goals are met everywhere."""
+    """Compare what both kernels cost, and the loops; 0 if the goals are met everywhere."""
     environment = {kernel: load(kernel, PROGRAM)[0] for kernel in TREES}
     faults, dma = ({kernel: load(kernel, program)[1] for kernel in TREES}
                    for program in (PROGRAM, DMA))
@@ -322,7 +323,7 @@ instructions and cache lines per GiB, from less:
 
 {table(mapped)}
 
-goals: coherent DMA ({', '.join(COHERENT)}) costs at most {GOAL_COHERENT_PERCENT:g} % more than on
+goals: coherent DMA ({', '.join(coherent_machines())}) costs at most {GOAL_COHERENT_PERCENT:g} % more than on
 the base and maintains no line; two domains maintain as many lines as one
 
 1 GiB mapped and unmapped at once: the longest time that a real-time thread on the same CPU had to
@@ -342,4 +343,4 @@ bench: {goals.count('missed')} of {len(goals)} goals missed, {goals.count('uncle
 
 
 if __name__ == "__main__":
-    settings.main({"measure": measure, "loops": time_loops, "report": report})
+    settings.main({"measure": measure, "loops": time_loops, "report": report}, __doc__)

@@ -9,16 +9,16 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
-import data
-from console import KUNIT, Test
-from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, TREES, Error, fail, output, say
+import tables
+from results import KUNIT
+from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, REPO, TREES, fail, output, say
+from tables import Test
 
 # Where the machine's test list and programs are in the initramfs (init.c).
 INSIDE = "/memtype"
@@ -36,14 +36,14 @@ HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
                      "tools/testing/selftests/iommu/dma_cache_trace.h",
                      "tools/testing/selftests/iommu/vfio_device.h",
                      "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h"]}
+# Where they are built from, for every kernel.
+SELFTESTS = TREES["patched"] / "tools/testing/selftests"
+# The directories of upstream's selftests that are ours to run, and what their Makefiles list.
+UPSTREAM = ("kvm", "iommu")
+UPSTREAM_LISTS = ("$(TEST_GEN_PROGS)", "$(TEST_GEN_PROGS_EXTENDED)", "$(TEST_PROGS)",
+                  "$(TEST_PROGS_EXTENDED)")
 # Seconds between two signs of life of a long build.
 PROGRESS = 15
-# What the Debian archive is signed with, on every Debian.
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
-
-class Unavailable(Error):
-    """What a machine needs cannot be had here: its tests are skipped, for this reason."""
 
 
 def objects(arch: str) -> Path:
@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
 
 def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> None:
     """Runs make with its output in `log`, saying now and then how far it is."""
-    cross = ARCHES[arch][0]
+    cross = ARCHES[arch].cross
     command = ["make", f"-j{os.cpu_count()}", f"ARCH={arch}", f"CROSS_COMPILE={cross}",
                f"CC=ccache {cross}gcc", *map(str, words)]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def kernel(arch: str) -> Path:
     """Builds the kernel and returns its boot image."""
     configure(arch)
     out = objects(arch)
-    image = ARCHES[arch][1]
+    image = ARCHES[arch].image
     make(f"{arch} {KERNEL} kernel", arch, out / "build.log", "-C", TREES[KERNEL], f"O={out}",
          Path(image).name)
     return out / image
@@ -159,7 +159,7 @@ def selftest_programs(arch: str, out: Path, wanted: list[Path], what: str, *word
     headers = BUILD / "selftests" / arch / "headers/usr/include"
     log = out / f"{directory}.log"
     (out / directory).mkdir(parents=True, exist_ok=True)
-    make(what, arch, log, "-C", TREES["patched"] / "tools/testing/selftests" / directory,
+    make(what, arch, log, "-C", SELFTESTS / directory,
          f"OUTPUT={out / directory}", f"LINUX_HDR_PATH={headers}",
          f"KHDR_INCLUDES=-isystem {headers}", "LDFLAGS=-pthread -no-pie -static",
          *words, *[out / path for path in wanted], CFLAGS=first + cflags,
@@ -176,7 +176,7 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
     out = BUILD / "selftests" / arch
     make(f"{arch} headers", arch, out / "headers.log", "-C", tree, f"O={out / 'headers'}",
          "headers")
-    wanted = data.programs(arch) + (also or [])
+    wanted = tables.programs(arch) + (also or [])
     for directory in sorted({path.parts[0] for path in wanted}):
         selftest_programs(arch, out, [path for path in wanted if path.parts[0] == directory],
                           f"{arch} {directory} selftests")
@@ -185,9 +185,22 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
         program = out / source.stem
         newest = max(path.stat().st_mtime for path in (source, tree / UAPI_HEADER))
         if not program.exists() or program.stat().st_mtime < newest:
-            output([f"{ARCHES[arch][0]}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
+            output([f"{ARCHES[arch].cross}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
                     *UAPI, "-o", program, source])
     return out
+
+
+def upstream_programs(arch: str) -> list[str]:
+    """The programs of upstream's Makefiles, as <directory>/<program>, by their own word."""
+    found = []
+    for directory in UPSTREAM:
+        listed = output(["make", "-s", "-C", SELFTESTS / directory, f"ARCH={arch}",
+                         f"CROSS_COMPILE={ARCHES[arch].cross}", "OUTPUT=/out", "--eval",
+                         f"memtype-list: ; @echo {' '.join(UPSTREAM_LISTS)}", "memtype-list"]
+                        ).split()
+        found += [f"{directory}/{name.removeprefix('/out/')}" for name in listed]
+    return [name for name in found
+            if not (REPO / "tools/testing/selftests" / f"{name}.c").exists()]
 
 
 def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = None,
@@ -215,7 +228,7 @@ def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = N
         # Debug information would fill the initramfs; the unstripped program stays under BUILD.
         stripped = target.parent / "programs" / path
         stripped.parent.mkdir(parents=True, exist_ok=True)
-        output([f"{ARCHES[arch][0]}strip", "-o", stripped, built / path])
+        output([f"{ARCHES[arch].cross}strip", "-o", stripped, built / path])
         files[test.program] = f"file {INSIDE}/{path} {stripped} 0755 0 0"
     entries += [f"dir {INSIDE}/{path} 0755 0 0" for path in sorted(directories)]
     entries += files.values()
@@ -244,91 +257,11 @@ def iso(image: Path, initrd: Path, cmdline: str, target: Path) -> None:
             "-boot-info-table", root])
 
 
-def download(package: str, state: Path, *options: str) -> Path:
-    """A Debian package, with a package manager state of our own: the user's is left alone."""
-    for name in ("state/lists/partial", "cache/archives/partial"):
-        (state / name).mkdir(parents=True, exist_ok=True)
-    (state / "status").touch()
-    command = ["apt-get", "-o", f"Dir::State={state}/state",
-               "-o", f"Dir::State::status={state}/status", "-o", f"Dir::Cache={state}/cache",
-               "-o", "APT::Sandbox::User=root", "-o", "APT::Update::Error-Mode=any", *options]
-    output([*command, "update"])
-    output([*command, "download", package], cwd=state)
-    return next(state.glob(f"{package}_*.deb"))
-
-
-def busybox(arch: str) -> Path:
-    """A static shell for `make shell`; another architecture's package is only unpacked here."""
-    if arch == "x86_64":
-        return Path("/bin/busybox")
-    out = BUILD / "busybox" / arch
-    found = out / "bin/busybox"
-    if found.exists():
-        return found
-    say(f"  downloading the {arch} busybox-static")
-    output(["dpkg", "-x", download("busybox-static", BUILD / "busybox" / "apt",
-                                   "-o", f"APT::Architecture={arch}",
-                                   "-o", f"APT::Architectures={arch}"), out])
-    return found
-
-
-def qemu_major(program: Path) -> int:
-    """The first number of a QEMU's version; 0 if it does not run."""
-    done = subprocess.run([program, "--version"], text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, check=False)
-    match = re.search(r"version (\d+)", done.stdout)
-    return int(match[1]) if match else 0
-
-
-def archive() -> tuple[str, str]:
-    """Where this Debian itself comes from: the archive and the code name."""
-    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    archives = output(["apt-get", "indextargets", "--format", "$(REPO_URI)",
-                       "Created-By: Packages", "Origin: Debian", "Label: Debian",
-                       "Component: main", f"Codename: {codename}"]).split()
-    if not archives:
-        fail(f"apt has no package list of “Debian {codename} main”")
-    return archives[0], codename
-
-
-def qemu10() -> Path:
-    """A qemu-system-aarch64 of version 10 or newer: the installed one, or that of the backports.
-
-    The package of the backports is only unpacked here; the libraries that it needs are those that
-    the installed QEMU needs. Its archive is the one that this Debian itself comes from.
-    """
-    name = "usr/bin/qemu-system-aarch64"
-    installed = shutil.which(Path(name).name)
-    if installed and qemu_major(Path(installed)) >= 10:
-        return Path(installed)
-    out = BUILD / "qemu10"
-    root, fresh = out / "root", out / "unpacking"
-    try:
-        if not root.exists():
-            mirror, codename = archive()
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir(parents=True)
-            (out / "sources.list").write_text(
-                f"deb [signed-by={KEYRING}] {mirror} {codename}-backports main\n")
-            package = download("qemu-system-arm", out / "apt",
-                               "-o", f"Dir::Etc::sourcelist={out}/sources.list",
-                               "-o", "Dir::Etc::sourceparts=-")
-            output(["dpkg", "-x", package, fresh])
-            if qemu_major(fresh / name) < 10:
-                fail("that of the backports does not run here, or is older")
-            fresh.rename(root)
-    except (Error, OSError) as error:
-        lines = str(error).splitlines()
-        why = next((line for line in lines if line.startswith("E: ")), lines[-1])
-        raise Unavailable(f"needs QEMU 10, which cannot be had: {why}") from error
-    return root / name
-
-
 def decode(arch: str, log: list[str]) -> list[str]:
     """The log with addresses as file:line, by the kernel's own script."""
     vmlinux = objects(arch) / "vmlinux"
     script = TREES[KERNEL] / "scripts/decode_stacktrace.sh"
     done = subprocess.run(["bash", script, vmlinux, TREES[KERNEL]], input="\n".join(log) + "\n",
                           text=True, capture_output=True, check=False, cwd=BUILD,
-                          env={**os.environ, "CROSS_COMPILE": ARCHES[arch][0]})
+                          env={**os.environ, "CROSS_COMPILE": ARCHES[arch].cross})
     return done.stdout.splitlines() if done.returncode == 0 and done.stdout else log

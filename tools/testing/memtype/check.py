@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -19,11 +20,12 @@ from pathlib import Path
 import barrier
 import bench
 import build
-import data
 import matrix
 import mutate
 import report
 import settings
+import sphinx
+import tables
 import tree
 from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, REPO, TREES, say
 
@@ -43,6 +45,15 @@ OPTIONS = ("CONFIG_KVM_MEMTYPE", "CONFIG_DMA_CACHE", "CONFIG_VFIO_MOCK")
 DMA_CACHE = "dma_cache"
 # The modules that maintain caches.
 MODULES = ("drivers/iommu/iommufd/iommufd.ko", "drivers/vfio/vfio_iommu_type1.ko")
+# What may be tracked; everything else is a mistake.
+WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
+         r"(arch|drivers|include|mm|virt)/.+\.[chS]", r".+/(Kconfig(\.\w+)?|Makefile)",
+         r"Documentation/.+\.rst", r"patches/[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested)",
+         r"tools/kvm/memtype/(.+\.c|\.gitignore)", r"tools/testing/selftests/.+\.(c|h)",
+         r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
+         r"tools/testing/memtype/configs/[a-z0-9_]+\.config",
+         r"tools/testing/memtype/mutations/[a-z0-9-]+\.patch",
+         r"tools/testing/memtype/tests/(test_[a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
 # Of `git diff --diff-filter`.
 OVERLAY, HOOKED = "A", "M"
 
@@ -83,10 +94,9 @@ def our_sources(kinds: str = OVERLAY + HOOKED) -> list[str]:
 
 def kernel_sources(arch: str, kinds: str = OVERLAY + HOOKED) -> list[str]:
     """Those of our sources that are a part of the kernel, and not of another architecture's."""
-    other = tuple(f"arch/{name}/" for name in ("x86", "arm64", "riscv")
-                  if name != arch.split("_", 1)[0])
-    return [name for name in our_sources(kinds)
-            if name.startswith(KERNEL_DIRECTORIES) and not name.startswith(other)]
+    own = f"arch/{ARCHES[arch].kernel}/"
+    return [name for name in our_sources(kinds) if name.startswith(KERNEL_DIRECTORIES)
+            and (name.startswith(own) or not name.startswith("arch/"))]
 
 
 def kernel_objects(arch: str, kinds: str) -> list[str]:
@@ -100,20 +110,6 @@ def kernel_objects(arch: str, kinds: str) -> list[str]:
             for path in commands if path.exists()]
 
 
-def our_lines() -> set[tuple[str, int]]:
-    """File and number of each line that our commits have and the base has not."""
-    lines: set[tuple[str, int]] = set()
-    name = ""
-    for line in tree.git("diff", "--no-renames", "-U0", tree.base_ref(), "HEAD").splitlines():
-        hunk = re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line)
-        if line.startswith("+++ b/"):
-            name = line[6:]
-        elif hunk:
-            start = int(hunk[1])
-            lines.update((name, number) for number in range(start, start + int(hunk[2] or 1)))
-    return lines
-
-
 def kernel_warnings(arch: str) -> list[str]:
     """gcc W=1 and sparse on the kernel objects that are ours or hooked, in a place of their own.
 
@@ -125,7 +121,7 @@ def kernel_warnings(arch: str) -> list[str]:
     words: list[str | Path] = ["-C", linux, f"O={out}", "C=1", "W=1"]
     # Before any object, kbuild compiles files of the base, of which it also warns.
     build.make(what, arch, log, *words, "prepare")
-    ours, problems, checked = our_lines(), [], 0
+    ours, problems, checked = tree.our_lines(), [], 0
     for kind in OVERLAY, HOOKED:
         objects = kernel_objects(arch, kind)
         if not objects:
@@ -145,7 +141,7 @@ def kernel_warnings(arch: str) -> list[str]:
 
 def symbols(arch: str, path: Path, *options: str) -> Counter[str]:
     """How often an object has each symbol, without those that the compiler numbers."""
-    listed = settings.output([f"{ARCHES[arch][0]}nm", "--format=posix", *options, path])
+    listed = settings.output([f"{ARCHES[arch].cross}nm", "--format=posix", *options, path])
     return Counter(name for name in (line.split(" ", 1)[0] for line in listed.splitlines())
                    if "." not in name and "__UNIQUE_ID_" not in name)
 
@@ -187,13 +183,13 @@ def modules(arch: str) -> list[str]:
 def program_warnings(arch: str) -> list[str]:
     """gcc with W=1's warnings, and sparse, on our user-space programs."""
     problems = []
-    cross = ARCHES[arch][0]
+    cross = ARCHES[arch].cross
     out = BUILD / "check" / arch
     shutil.rmtree(out, ignore_errors=True)
     # sparse's own wrapper runs both; its model of the machine is that of this one.
     compiler = f"{cross}gcc" if cross else "cgcc"
     sources = our_sources(OVERLAY)
-    for path in data.programs(arch) + [Path("memtype/misbehave"), Path(bench.PROGRAM)]:
+    for path in tables.programs(arch) + [Path("memtype/misbehave"), Path(bench.PROGRAM)]:
         if f"tools/testing/selftests/{path}.c" in sources:
             log = build.selftest_programs(arch, out, [path], f"{path.name} warnings",
                                           f"CC={compiler}", cflags=" ".join(W1))
@@ -218,12 +214,10 @@ def kernel_doc() -> list[str]:
 
 def trailers() -> list[str]:
     """What `make mutate` would refuse, and mutations that do not apply."""
-    machines = data.all_machines()
-    tests = data.all_tests(machines)
+    machines = tables.all_machines()
+    tests = tables.all_tests(machines)
     problems = []
-    patches = [series.parent / name for series in (REPO / "patches").glob("*/series")
-               for group in tree.read_series(series.parent) for name in group.patches]
-    for patch in patches + mutate.mutations():
+    for patch in hook_patches() + mutate.mutations():
         try:
             hook = mutate.read_hook(patch, machines, tests)
             if hook.mutation:
@@ -247,43 +241,16 @@ def python() -> list[str]:
                 + run(["/usr/bin/flake8", "--max-line-length=100", *files], cwd=HERE))
 
 
-def our_warnings(log: str, linux: Path) -> list[str]:
-    """What Sphinx says of files of ours, and of our lines in the kernel's."""
-    overlay = set(tree.overlay_files())
-    lines = our_lines()
-    problems = []
-    for line in log.splitlines():
-        match = re.match(r"(\S+?):(?:(\d+):)? (?:WARNING|ERROR|SEVERE|CRITICAL|warning|error): ",
-                         line)
-        if match:
-            name = os.path.relpath(linux / match[1], linux)
-            if name in overlay or (name, int(match[2] or 0)) in lines:
-                problems.append(line)
-    return problems
+def hook_patches() -> list[Path]:
+    return [series.parent / name for series in sorted((REPO / "patches").glob("*/series"))
+            for group in tree.read_series(series.parent) for name in group.patches]
 
 
-def sphinx() -> list[str]:
-    """The kernel's own documents build, of the documents that are ours or hooked."""
-    linux, out = TREES["patched"].resolve(), BUILD / "check/documents"
-    overlay = set(tree.overlay_files())
-    names = {name for name in overlay | {name for name, _ in our_lines()}
-             if name.startswith("Documentation/") and name.endswith(".rst")}
-    # Only what has an index can be built alone, and of that only what is named here is read.
-    directories, patterns = set(), {"index.rst"}
-    for name in names:
-        directory = next(parent for parent in (linux / name).parents
-                         if (parent / "index.rst").exists())
-        directories.add(os.path.relpath(directory, linux / "Documentation"))
-        patterns.add(os.path.relpath(linux / name, directory))
-    shutil.rmtree(out, ignore_errors=True)      # Sphinx does not repeat its warnings
-    log = out / "check.log"
-    build.make("documents", "x86_64", log, "-C", linux, f"O={out}",
-               f"SPHINXDIRS={' '.join(sorted(directories))}",
-               f"SPHINXOPTS=-q -D include_patterns={','.join(sorted(patterns))}", "htmldocs")
-    html = out / "Documentation/output"
-    return our_warnings(log.read_text(), linux) + [
-        f"{name} was not built" for name in sorted(names & overlay)
-        if not (html / Path(name).relative_to("Documentation").with_suffix(".html")).exists()]
+def structural() -> tuple[int, int]:
+    """How many patches name no test that goes red without them, and how many there are."""
+    patches = hook_patches()
+    trailers = re.compile(rf"^Red-without: ({mutate.STRUCTURE}|{mutate.DOCUMENTS})$", re.M)
+    return sum(bool(trailers.search(patch.read_text())) for patch in patches), len(patches)
 
 
 def documents() -> list[str]:
@@ -301,54 +268,89 @@ def documents() -> list[str]:
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         if not (REPO / link).exists():
             problems.append(f"README.md: {link} does not exist")
+    said = "{} of the {} patches are only structure".format(*structural())
+    if said not in readme:
+        problems.append(f"README.md does not say that {said}")
     phony = set(re.findall(r"^\.PHONY: ([a-z-]+)", (REPO / "Makefile").read_text(), re.M))
     problems += [f"Makefile: {name} is not in make help" for name in phony - targets]
     return problems
 
 
-# A check whose name starts with an architecture is for that one.
-CHECKS: dict[str, Callable[..., list[str]]] = {
+def stray_files() -> list[str]:
+    """Tracked files that no list knows: a log, a copy, what an editor left."""
+    tracked = settings.output(["git", "-C", REPO, "ls-files"]).splitlines()
+    return [f"{name}: nothing belongs there; see WHERE in check.py if it does" for name in tracked
+            if not any(re.fullmatch(pattern, name) for pattern in WHERE)]
+
+
+def upstream_programs() -> list[str]:
+    """Programs of upstream's selftests that a machine neither runs nor is said to leave out, or
+    that it is said to do both with, or that upstream no longer has."""
+    machines = tables.all_machines()
+    tests, left_out = tables.all_tests(machines), tables.left_out(machines)
+    problems = []
+    for arch, names in machines_of_upstream(machines).items():
+        there = set(build.upstream_programs(arch))
+        for name in names:
+            run = {test.program for test in tests if name in test.machines}
+            out = {entry.program for entry in left_out if name in entry.machines}
+            problems += [f"{name}: upstream.toml says nothing of {program}"
+                         for program in sorted(there - run - out)]
+            problems += [f"{name}: runs {program}, which upstream.toml says that it leaves out"
+                         for program in sorted(run & out)]
+            problems += [f"{name}: upstream has no {program}" for program in sorted(out - there)]
+    return problems
+
+
+def machines_of_upstream(machines: dict[str, tables.Machine]) -> dict[str, list[str]]:
+    """Architecture → the machines that stand for it and for its vendors in `make compat`."""
+    return {arch: [name for name, item in machines.items() if item.arch == arch and item.compat]
+            for arch in ARCHES}
+
+
+# The checks; those with an argument are for each architecture.
+CHECKS: dict[str, Callable[[], list[str]]] = {
     "checkpatch --strict": checkpatch,
-    "x86_64 kernel objects: sparse, W=1": kernel_warnings,
-    "arm64 kernel objects: sparse, W=1": kernel_warnings,
-    "x86_64 options off: no trace of the hooks": option_off,
-    "arm64 options off: no trace of the hooks": option_off,
-    "x86_64 modules": modules,
-    "x86_64 programs: sparse, W=1": program_warnings,
-    "arm64 programs: W=1": program_warnings,
-    "x86_64 exit barrier": barrier.exit_barrier,
-    "arm64 exit barrier": barrier.exit_barrier,
     "kernel-doc": kernel_doc,
-    "Sphinx": sphinx,
+    "Sphinx": sphinx.warnings,
     "Red-without and Red-with trailers": trailers,
+    "upstream's selftests: each one is in a table": upstream_programs,
     "Python: mypy --strict, flake8": python,
     "shell: shellcheck": shell,
     "documents": documents,
+    "files: each one is where it belongs": stray_files,
+}
+ARCH_CHECKS: dict[str, Callable[[str], list[str]]] = {
+    "kernel objects: sparse, W=1": kernel_warnings,
+    "options off: no trace of the hooks": option_off,
+    "modules": modules,
+    "programs: sparse, W=1": program_warnings,
+    "exit barrier": barrier.exit_barrier,
 }
 
 
 def run_checks() -> tuple[int, int, int]:
     tree.lay("patched")
+    checks = dict(CHECKS)
     for arch in ARCHES:
         build.selftests(arch)
         if kernel_sources(arch):
             build.kernel(arch)
+            checks |= {f"{arch} {name}": functools.partial(function, arch)
+                       for name, function in ARCH_CHECKS.items()}
+        else:
+            say(f"{arch}: overlay and patches have no kernel sources for it, so no checks")
     statuses = []
-    for name, function in CHECKS.items():
-        arch = name.split()[0]
-        if function in (kernel_warnings, option_off) and not kernel_sources(arch):
-            say(f"check {name}: skip: overlay and patches have no {arch} kernel sources")
-            statuses.append("skip")
-            continue
+    for name, check in checks.items():
         try:
-            problems = function(arch) if arch in ARCHES else function()
+            problems = check()
         except settings.Error as error:
             problems = str(error).splitlines()
         statuses.append("FAIL" if problems else "pass")
         say(f"check {name}: {statuses[-1]}")
         for problem in problems[:50]:
             say(f"    {problem}")
-    return statuses.count("pass"), statuses.count("FAIL"), statuses.count("skip")
+    return statuses.count("pass"), statuses.count("FAIL"), 0
 
 
 def run_units() -> tuple[int, int, int]:
@@ -364,7 +366,8 @@ def run_units() -> tuple[int, int, int]:
 
 def run_matrix() -> tuple[int, int, int]:
     matrix.matrix()
-    return report.counts(report.load()["results"])
+    counts = report.counts(report.load()["results"])
+    return counts.passed, counts.failed, counts.skipped + counts.xfailed + counts.not_run
 
 
 def run_parts(*parts: Callable[[], tuple[int, int, int]]) -> int:
@@ -385,6 +388,20 @@ def run_parts(*parts: Callable[[], tuple[int, int, int]]) -> int:
     return 1 if failed or not passed else 0
 
 
+def test() -> int:
+    """Everything that must pass: unit tests, checks, the matrix."""
+    return run_parts(run_units, run_checks, run_matrix)
+
+
+def check() -> int:
+    """Style and static checks."""
+    return run_parts(run_checks)
+
+
+def unit() -> int:
+    """The runner's own unit tests."""
+    return run_parts(run_units)
+
+
 if __name__ == "__main__":
-    settings.main({"test": lambda: run_parts(run_units, run_checks, run_matrix),
-                   "check": lambda: run_parts(run_checks), "unit": lambda: run_parts(run_units)})
+    settings.main({"test": test, "check": check, "unit": unit}, __doc__)

@@ -9,27 +9,27 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import data
 import matrix
 import report as matrix_report
 import settings
-from console import KUNIT
+import tables
+from results import GOOD, KUNIT
 from settings import KERNEL, OUT, TREES, fail, say
 
-MACHINES = ("x86-amd", "x86-intel", "arm64-nofwb")
 # Of a result that one of the kernels does not have.
 ABSENT = "-"
 FIELDS = ("machine", "suite", "test", "base", "patched")
 
 
 def measure() -> None:
-    """Runs upstream's suites on the kernel of KERNEL=; only the comparison judges them."""
-    machines, tests = data.select()
-    tests = [test for test in tests if test.suite != KUNIT and not data.is_ours(test)]
+    """Run upstream's suites on the kernel of KERNEL=; only the comparison judges them."""
+    machines, tests = tables.select(slow=True)
+    tests = [test for test in tests if test.suite != KUNIT and not tables.is_ours(test)]
     machines = {name: item for name, item in machines.items()
-                if name in MACHINES and any(name in test.machines for test in tests)}
+                if item.compat and any(name in test.machines for test in tests)}
     if not machines:
-        fail(f"make compat runs upstream's suites on {', '.join(MACHINES)}")
+        fail("make compat runs upstream's suites on " + ", ".join(
+            name for name, item in tables.all_machines().items() if item.compat))
     matrix.run_matrix(machines, tests, OUT / "compat" / KERNEL)
 
 
@@ -49,8 +49,15 @@ def differences(base: dict[str, Any], patched: dict[str, Any]) -> list[dict[str,
             for key in {**before, **after} if before.get(key) != after.get(key)]
 
 
+def failures(base: dict[str, Any], patched: dict[str, Any]) -> dict[tuple[str, str, str], str]:
+    """What is the same on both kernels, and not good."""
+    before, after = statuses(base), statuses(patched)
+    return {key: status for key, status in before.items()
+            if after.get(key) == status and not set(status.split(", ")) <= set(GOOD)}
+
+
 def report() -> int:
-    """Prints what differs; 0 if nothing does."""
+    """Print what differs, and what fails on both; 0 if nothing differs."""
     runs = {kernel: matrix_report.load(OUT / "compat" / kernel) for kernel in TREES}
     found = differences(runs["base"], runs["patched"])
     (OUT / "compat.json").write_text(json.dumps({
@@ -62,11 +69,15 @@ def report() -> int:
     total = len({**statuses(runs["base"]), **statuses(runs["patched"])})
     if found:
         say("\n" + settings.columns([FIELDS, *([one[name] for name in FIELDS] for one in found)]))
-    passed = [matrix_report.counts(run["results"])[0] for run in runs.values()]
+    both = failures(runs["base"], runs["patched"])
+    if both:
+        say("\nfails on both kernels:\n\n" + settings.columns(
+            [(*FIELDS[:3], "status"), *([*key, status] for key, status in both.items())]))
+    passed = [matrix_report.counts(run["results"]).passed for run in runs.values()]
     say(f"\ncompat: {len(found)} of {total} results differ between the base and the patched "
         f"kernel\nlogs: {OUT / 'compat'}")
     return 1 if found or not all(passed) else 0
 
 
 if __name__ == "__main__":
-    settings.main({"measure": measure, "report": report})
+    settings.main({"measure": measure, "report": report}, __doc__)

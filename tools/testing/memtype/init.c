@@ -9,6 +9,7 @@
  *
  *	memtype> boot			the tests are about to start
  *	memtype> start NAME		the program NAME starts
+ *	memtype> alive			it is still running: what time it is in the guest
  *	memtype| TEXT			a line of its output
  *	memtype+ TEXT			a part of a line that the next record continues
  *	memtype> end NAME exit=N	it ended with exit code N
@@ -37,6 +38,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 #include "../selftests/kselftest.h"
 
@@ -45,6 +47,8 @@
 #define MAX_ARGS	32
 /* A record of /dev/kmsg holds 1024 bytes (PRINTKRB_RECORD_MAX), prefix included. */
 #define MAX_TEXT	900
+/* Seconds between two signs of life while a program runs. */
+#define ALIVE		10
 
 static int kmsg = -1;
 
@@ -116,10 +120,19 @@ static void say_line(char *line, size_t len)
 	say("memtype| %.*s", (int)len, line);
 }
 
+static time_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
 /* Passes on the output of @child, a line at a time, until @child has ended. */
 static int relay(int fd, pid_t child)
 {
 	static char buf[1 << 16];
+	time_t said = now();
 	size_t used = 0;
 	bool ended = false;
 	int status = 0;
@@ -153,6 +166,12 @@ static int relay(int fd, pid_t child)
 
 		if (!ended && waitpid(child, &status, WNOHANG) == child)
 			ended = true;
+
+		/* Limits are in seconds of the guest where its clock counts instructions. */
+		if (now() - said >= ALIVE) {
+			say("memtype> alive");
+			said = now();
+		}
 	}
 	if (used)
 		say_line(buf, used);

@@ -1,78 +1,84 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One emulated machine: boots, is watched on its console, and never outlives the runner."""
+"""One emulated machine: boots with its tests, and boots again for what an end too early left.
+
+A limit is a number of seconds on the machine that the tables were written on. Where the guest's
+clock counts instructions (Bochs, QEMU's -icount), these are seconds of the guest. Elsewhere they
+are seconds of the emulator's CPU time, and more on a slower machine: as many times more as its boot
+needs, compared with `boot` in machines.toml. So neither a slow machine nor a busy one meets a
+limit. What does nothing at all is a hang (emulator.py), and found whatever the limit.
+"""
 
 from __future__ import annotations
 
-import os
-import pty
 import shlex
 import shutil
-import signal
-import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import build
-import console
+import debian
 import rootfs
-import settings
 import walker
-from console import BOOT, MARK, STAMP, Test
-from data import Machine
-from settings import BUILD
+from console import Log
+from emulator import Emulator, Pulse
+from judge import Judge, kunit_parser
+from results import (BOOT, CRASH, GOOD, HANG, KUNIT, NOT_RUN, PASS, PROGRAM, TIMEOUT, WORDS, End,
+                     Result)
+from settings import ARCHES, BUILD, TREES
+from tables import Machine, Test
 
 # Every test line reaches the console, whatever the program prints at what speed.
 CMDLINE = "printk.devkmsg=on printk.time=1 ignore_loglevel log_buf_len=4M panic=-1"
 BOCHS_POWER_OFF = "ACPI control: soft power off"
 POLL = 0.1
-# How much longer everything may take under CONFIG=debug (KASAN, lockdep).
-SLOW = 5 if settings.CONFIG == "debug" else 1
-# How long a panic may take to print its trace.
-LAST_WORDS = 2.0
+# How much longer than `boot` a machine may take to boot, to go on, and to power off.
+BOOTS = 40
+# How often a suite may end its machine.
+TRIES = 2
 # Set when the user wants the whole run to end.
 STOP = threading.Event()
-# How long an emulator may take to end by itself after the last line.
-GRACE = 20.0
+
+Progress = Callable[[str, str], None]
 
 
-class Run:
-    """A machine with the tests that it runs in one boot."""
+class Boot:
+    """One boot of a machine, with the suites that it runs."""
 
-    def __init__(self, machine: Machine, tests: list[Test],
-                 progress: Callable[[str, str], None]) -> None:
+    def __init__(self, machine: Machine, tests: list[Test], directory: Path, progress: Progress,
+                 slowness: float = 1.0) -> None:
+        """`slowness` is how much slower than the tables' machine this one is, as far as known."""
         self.machine = machine
         self.tests = {test.suite: test for test in tests}
+        self.directory = directory
         self.progress = progress
-        self.directory = BUILD / "run" / machine.name
-        self.console = self.directory / "console.log"
-        self.trace = self.directory / "trace.txt"       # Bochs only
+        self.slowness = slowness
+        self.console = directory / "console.log"
+        self.trace = directory / "trace.txt"        # Bochs only
         self.command: list[str] = []
+        self.log = Log()
         self.seconds: dict[str, float] = {}
-        self.ended = ""         # what was wrong with the end, if anything
-        self.overtime = ""      # the suite during which a limit passed
-        self.done = False
-        self.banners = 0
-        self.start_time = 0.0
-        self.enter(BOOT, machine.boot_limit)
-        self.process: subprocess.Popen[bytes] | None = None
-        self.terminal = -1
+        self.end: End | None = None     # if it did not end as it should
+        self.current = BOOT
 
     def prepare(self, image: Path, shell: Path | None = None) -> None:
         machine = self.machine
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
         places: dict[str, str | Path] = {"run": self.directory, "cpu": machine.cpu}
+        if machine.emulator == "bochs":
+            debian.check_bochs()
         if "{qemu10}" in machine.command:
-            places["qemu10"] = build.qemu10()
+            places["qemu10"] = debian.qemu10()
         if "{rootfs}" in machine.command:
             places["rootfs"] = rootfs.directory(machine.arch)
         self.command = shlex.split(machine.command.format(**places))
         initrd = self.directory / "initrd"
         build.initramfs(machine.arch, list(self.tests.values()), initrd, shell, self.guest(image))
-        cmdline = f"{machine.cmdline} {CMDLINE}"
-        if console.KUNIT not in self.tests:
+        cmdline = f"{ARCHES[machine.arch].console} {machine.cmdline} {CMDLINE}"
+        if KUNIT not in self.tests:
             cmdline += " kunit.enable=0"
         if machine.emulator == "bochs":
             build.iso(image, initrd, cmdline, self.directory / "boot.iso")
@@ -84,6 +90,7 @@ class Run:
             self.command += ["-kernel", str(image), "-initrd", str(initrd), "-append", cmdline]
             self.command += ["-nographic"] if shell else [
                 "-display", "none", "-monitor", "none", "-serial", f"file:{self.console}"]
+        self.console.touch()
 
     def guest(self, image: Path) -> dict[str, Path]:
         """What a VMM in the machine boots: the same kernel, and an initramfs with what the tests
@@ -97,133 +104,233 @@ class Run:
             return {}
         arch, initrd = self.machine.arch, self.directory / "guest/initrd"
         build.initramfs(arch, [Test(program, [], program=program) for program in programs], initrd,
-                        None if self.machine.emulator == "bochs" else build.busybox(arch))
+                        None if self.machine.emulator == "bochs" else debian.busybox(arch))
         return {"kernel": image, "initrd": initrd}
 
-    def start(self) -> None:
-        """In a session of its own, so that everything it starts can be ended with it."""
-        self.console.touch()
-        with (self.directory / "emulator.log").open("wb") as log:
-            stdout = log.fileno()
-            if self.machine.emulator == "bochs":
-                # Its text mode display wants a terminal; what it draws there is of no use.
-                self.terminal, stdout = pty.openpty()
-                os.set_blocking(self.terminal, False)
-            # stdin must not be that terminal: whenever the guest is idle, Bochs waits for a key
-            # for 1 ms (bx_term_gui_c::sim_is_idle), which makes timers in the guest very slow.
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.STDOUT,
-                cwd=self.directory, env={**os.environ, "TERM": "screen"}, start_new_session=True)
-            if self.terminal >= 0:
-                os.close(stdout)
-
-    def kill(self) -> None:
-        if self.process:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self.process.wait()
+    def run(self) -> None:
+        """Runs the machine to its end."""
+        self.emulator = Emulator(self.command, self.directory)
+        try:
+            self.pulse = Pulse(self.emulator)
+            self.enter(BOOT)
+            self.watch()
+        finally:
+            self.emulator.kill()
 
     def watch(self) -> None:
         """Follows the console until the machine has ended or must be ended."""
-        self.start_time = time.monotonic()
-        self.enter(BOOT, self.machine.boot_limit)
         with self.console.open(encoding="utf-8", errors="replace") as tail:
             partial = ""
             while not STOP.is_set():
-                assert self.process
-                running = self.process.poll() is None
-                self.drain()
+                running = self.emulator.running()
+                self.emulator.drain()
                 partial += tail.read()
                 *lines, partial = partial.split("\n")
                 for line in lines:
-                    self.see(line.rstrip("\r"))
+                    self.see(line)
                 if self.is_over(running):
                     return
                 time.sleep(POLL)
 
-    def enter(self, suite: str, limit: float) -> None:
-        """What runs from now on, and for how many seconds it may."""
+    def enter(self, suite: str) -> None:
+        """What runs from now on."""
         self.current, self.since = suite, time.monotonic()
-        self.limit = limit * SLOW
+        self.since_cpu, self.since_guest = self.emulator.cpu(), self.log.guest_time
+
+    def leave(self) -> None:
+        """What ran has ended; the next thing is the machine's own."""
+        self.seconds[self.current] = time.monotonic() - self.since
+        counts = Counter(result.status for result in
+                         self.judge().suite(self.tests[self.current]))
+        said = ", ".join(f"{counts[status]} {word}" for status, word in WORDS.items()
+                         if counts[status] or status == PASS)
+        self.progress(self.current, f"{said} ({self.seconds[self.current]:.0f} s)")
+        self.enter(BOOT)
+
+    def judge(self, trace: str | None = None) -> Judge:
+        """Of the log so far."""
+        return Judge(self.machine.name, kunit_parser(TREES["patched"]), self.log, self.end,
+                     self.seconds, trace)
+
+    def results(self) -> list[Result]:
+        """Of the boot that has ended."""
+        return self.judge(self.trace.read_text(errors="replace") if self.trace.exists() else None
+                          ).judge(self.tests.values())
 
     def see(self, line: str) -> None:
         """Takes notice of a line: what runs now, or that the machine is at its end."""
-        if self.ended:
-            return      # the trace of a panic
-        self.ended = console.end_of_machine(line, self.banners)
-        self.banners += bool(console.BANNER.match(line))
-        mark = MARK.match(STAMP.sub("", line))
-        if self.ended:
-            self.enter(self.current, LAST_WORDS)
-        elif not mark:
+        if self.end and not self.log.ended:
             return
-        elif mark[1] == "done":
-            self.done = True
-            self.enter(BOOT, GRACE)
-        elif mark[2]:
+        had_ended, had_ktap = self.log.ended, self.log.ktap
+        mark = self.log.feed(line)
+        if mark and mark[1] == "alive":
+            # Not a sign of progress: a guest that waits for ever says it, too.
+            self.check_limit()
+            return
+        self.pulse.beat()
+        if self.log.ended:
+            if not had_ended:
+                self.end = End(self.current, CRASH, self.log.ended)
+                self.enter(self.current)
+        elif self.log.ktap and not had_ktap:
+            self.measure()
+            if KUNIT in self.tests:
+                self.enter(KUNIT)
+        elif mark and mark[1] == "boot":
+            self.measure()
+            if self.current == KUNIT:
+                self.leave()
+        elif mark and mark[1] == "done":
+            self.enter(BOOT)
+        elif mark and mark[2]:
             self.progress(mark[3], "started")
-            self.enter(mark[3], self.tests[mark[3]].timeout)
-        else:
-            self.seconds[self.current] = time.monotonic() - self.since
-            self.progress(self.current, f"{self.seconds[self.current]:.0f} s")
-            self.enter(BOOT, self.machine.boot_limit)
+            self.enter(mark[3])
+        elif mark and mark[4]:
+            self.leave()
+
+    def measure(self) -> None:
+        """How slow this machine is, from its boot up to here."""
+        if BOOT not in self.seconds:
+            self.seconds[BOOT] = time.monotonic() - self.since
+            self.slowness = max(self.slowness, self.emulator.cpu() / self.machine.boot)
+
+    def over_limit(self) -> str:
+        """What the current suite, or the boot, used more of than it may; empty if it did not."""
+        cpu = self.emulator.cpu() - self.since_cpu
+        limit: float = self.machine.boot * BOOTS
+        if self.current != BOOT and not self.log.ended:
+            limit = self.tests[self.current].timeout
+            guest = self.log.guest_time - self.since_guest
+            if self.machine.counts and guest > limit:
+                return f"{guest:.0f} s of the guest, and may use {limit} s"
+        limit *= self.slowness
+        return f"{cpu:.0f} s of CPU time, and may use {limit:.0f} s" if cpu > limit else ""
+
+    def check_limit(self) -> None:
+        over = self.over_limit()
+        if over and not self.end:
+            self.end = End(self.current, TIMEOUT, f"over its limit: it used {over}")
 
     def is_over(self, running: bool) -> bool:
-        """Whether to stop watching; says in self.ended what was wrong, if anything."""
-        now = time.monotonic()
-        late = now - self.since > self.limit
-        if self.ended:
-            return late or not running
+        """Whether to stop watching; says in self.end what was wrong, if anything."""
         if not running:
             self.check_exit()
             return True
-        if self.done and late:
-            self.ended = f"did not power off within {self.limit:.0f} s"
-        elif late:
-            self.ended, self.overtime = (
-                f"{self.current} is over its limit of {self.limit:.0f} s", self.current)
-        elif now - self.start_time > self.machine.time_limit * SLOW:
-            self.ended, self.overtime = (
-                f"the machine is over its limit of {self.machine.time_limit * SLOW} s",
-                self.current)
+        if self.log.ended:
+            # The trace of a panic is still to come; after a second banner, nothing is.
+            return self.log.rebooted or bool(self.over_limit()) or self.pulse.stopped()
+        self.check_limit()
+        if self.end:
+            return True
+        if self.pulse.stopped():
+            self.end = End(self.current, HANG, "hangs: nothing on the console, and the emulator "
+                           "does nothing")
         elif self.trace.exists() and self.trace.stat().st_size > walker.TRACE_LIMIT:
-            self.ended, self.overtime = (
-                f"the trace of a bracket without an end is over {walker.TRACE_LIMIT >> 20} MiB",
-                self.current)
-        return bool(self.ended)
-
-    def drain(self) -> None:
-        """Bochs stops when nobody reads the terminal that it draws on."""
-        while self.terminal >= 0:
-            try:
-                if not os.read(self.terminal, 1 << 16):
-                    return
-            except (BlockingIOError, OSError):
-                return
+            self.end = End(self.current, TIMEOUT, "the trace of a bracket without an end is over "
+                           f"{walker.TRACE_LIMIT >> 20} MiB")
+        return bool(self.end)
 
     def check_exit(self) -> None:
         """What an emulator's exit status means; Bochs ends a power-off with status 1."""
-        assert self.process
-        status = self.process.returncode
+        status = self.emulator.process.returncode
         if self.machine.emulator == "bochs":
             log = self.directory / "bochs.log"
             good = log.exists() and BOCHS_POWER_OFF in log.read_text(errors="replace")
         else:
             good = status == 0
-        if not good or not self.done:
-            self.ended = f"the emulator ended by itself with status {status}"
+        if not self.end and not (good and self.log.done):
+            reason = f"the emulator ended by itself with status {status}"
             if self.trace.exists() and walker.NO_MORE_COMMANDS in self.trace.read_text(
                     errors="replace"):
-                self.ended += f", stopped more often than for {walker.BRACKETS} brackets"
+                reason += f", stopped more often than for {walker.BRACKETS} brackets"
+            self.end = End(self.current, CRASH, reason)
 
-    def boot(self) -> None:
-        """Runs the machine to its end; the console log is in self.console then."""
-        try:
-            self.start()
-            self.watch()
-        finally:
-            self.kill()
-            if self.terminal >= 0:
-                os.close(self.terminal)
+    def finished(self) -> set[str]:
+        """The suites that ran to their end."""
+        done = {name for name, segment in self.log.programs.items() if segment.how}
+        return done | {KUNIT} if self.log.booted and KUNIT in self.tests else done
+
+
+class Run:
+    """A machine with its suites, in as many boots as they need."""
+
+    def __init__(self, machine: Machine, tests: list[Test], progress: Progress) -> None:
+        self.machine = machine
+        self.tests = {test.suite: test for test in tests}
+        self.progress = progress
+        self.boots: list[Boot] = []
+        self.seconds = 0.0
+
+    @property
+    def command(self) -> list[str]:
+        return self.boots[0].command if self.boots else []
+
+    def boot(self, image: Path) -> None:
+        """Boots until each suite has run, or has ended the machine TRIES times.
+
+        What ended the machine is tried again when all else has run: whether that happens each time
+        is worth knowing. It stays a failure.
+        """
+        start = time.monotonic()
+        left, again = list(self.tests), list[str]()
+        ends: Counter[str] = Counter()
+        slowness = 1.0
+        while (left or again or not self.boots) and not STOP.is_set():
+            suites, again = (left, again) if left or not again else (again, [])
+            number = f".{len(self.boots) + 1}" if self.boots else ""
+            boot = Boot(self.machine, [self.tests[name] for name in suites],
+                        BUILD / "run" / f"{self.machine.name}{number}", self.progress, slowness)
+            boot.prepare(image)
+            self.boots.append(boot)
+            self.progress(BOOT, "started" + (f" again, for {', '.join(suites)}" if number else ""))
+            boot.run()
+            slowness = boot.slowness
+            if not boot.end:
+                left = []
+                continue
+            done = boot.finished()
+            left = [name for name in suites if name not in done]
+            ends[boot.end.suite] += 1
+            self.progress(boot.end.suite, f"{boot.end.status}: {boot.end.reason}")
+            if boot.end.suite in left:
+                left.remove(boot.end.suite)
+                again += [boot.end.suite] * (ends[boot.end.suite] < TRIES)
+            elif ends[BOOT] >= TRIES:
+                break
+        self.seconds = time.monotonic() - start
+
+    def results(self) -> list[Result]:
+        """Of all boots; a suite that started in two of them has its results once."""
+        boots = [boot.results() for boot in self.boots]
+        found = [result for results in boots for result in results
+                 if result.suite == BOOT and result.status not in GOOD]
+        found = found or [result for result in boots[-1] if result.suite == BOOT]
+        cause = next((result.name for result in found if result.status not in GOOD), "")
+        for suite in self.tests:
+            tries = [mine for mine in ([result for result in results if result.suite == suite]
+                                       for results in boots) if mine]
+            if tries:
+                found += merge(tries)
+            else:
+                found.append(Result(self.machine.name, suite, PROGRAM, suite,
+                                    NOT_RUN if cause else CRASH, cause=cause,
+                                    reason="" if cause else "it was never started"))
+        return found
+
+
+def merge(tries: list[list[Result]]) -> list[Result]:
+    """The results of a suite that ended its machine when it was first tried.
+
+    That is what it comes to; what else it has to say is what it said when it came furthest.
+    """
+    first, last = tries[0], tries[-1]
+    if len(tries) == 1:
+        return first
+    ended = next(result for result in first
+                 if result.test == PROGRAM and result.status not in GOOD)
+    again = [result for result in last if result.test == PROGRAM and result.status not in GOOD]
+    if again:
+        ended.reason += f" (tried again: {again[0].status})"
+        return first
+    ended.reason += " (tried again: it ran to its end)"
+    return [ended, *last]

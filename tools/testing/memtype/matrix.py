@@ -17,25 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import build
-import console
-import data
+import debian
+import judge
 import machine
 import report
 import rootfs
 import settings
+import tables
 import tree
-from console import Result
-from settings import BUILD, JOBS, KERNEL, OUT, REPO, TREES, fail, output, say
-
-TOOLS = {
-    "gcc": ["gcc", "--version"],
-    "aarch64 gcc": ["aarch64-linux-gnu-gcc", "--version"],
-    "qemu (x86)": ["qemu-system-x86_64", "--version"],
-    "qemu (arm64)": ["qemu-system-aarch64", "--version"],
-    "bochs": ["dpkg-query", "-W", "-f", "${Version}", "bochs"],
-    "ccache": ["ccache", "--version"],
-    "python": ["python3", "--version"],
-}
+from results import BOOT, KUNIT, PROGRAM, SKIP, Result
+from settings import ARCHES, BUILD, JOBS, KERNEL, OUT, REPO, TREES, fail, output, say
+from tables import Machine, Test
 
 
 def version(command: list[str]) -> str:
@@ -44,6 +36,15 @@ def version(command: list[str]) -> str:
     except OSError:
         return "not found"
     return (done.stdout or done.stderr).strip().split("\n", 1)[0]
+
+
+def tools() -> dict[str, str]:
+    """What machines are built and run with, as its version says."""
+    programs = ["ccache", "python3", *(f"{arch.cross}gcc" for arch in ARCHES.values()),
+                *(program for arch in ARCHES.values() for program in arch.packages.values()
+                  if program.startswith("qemu"))]
+    return {**{name: version([name, "--version"]) for name in programs},
+            "bochs": debian.bochs_version() or "not found"}
 
 
 def environment(base: tree.Base, runs: list[machine.Run]) -> dict[str, Any]:
@@ -62,9 +63,8 @@ def environment(base: tree.Base, runs: list[machine.Run]) -> dict[str, Any]:
             (("MACHINE", settings.MACHINE), ("TEST", settings.TEST)) if value),
         "jobs": int(JOBS),
         "cpus": os.cpu_count(),
-        "tools": {name: version(command) for name, command in {
-            **TOOLS, **{run.machine.name: [run.command[0], "--version"] for run in runs
-                        if run.command and "/" in run.command[0]}}.items()},
+        "tools": {**tools(), **{run.machine.name: version([run.command[0], "--version"])
+                                for run in runs if run.command and "/" in run.command[0]}},
         "machines": {run.machine.name: shlex.join(run.command) for run in runs},
     }
 
@@ -80,104 +80,115 @@ class Progress:
         say(f"[{time.monotonic() - self.start:4.0f} s] {name:{self.width}}  {suite}: {what}")
 
 
-def judge(run: machine.Run) -> tuple[console.Log, list[Result]]:
-    """What the console of a machine that has ended comes to."""
-    log = console.cut(run.console.read_text(encoding="utf-8", errors="replace").splitlines())
-    trace = run.trace.read_text(errors="replace") if run.machine.emulator == "bochs" else None
-    judged = console.Judge(run.machine.name, console.kunit_parser(TREES["patched"]), log,
-                           run.ended, run.overtime, run.seconds, trace)
-    return log, judged.judge(run.tests.values())
+def keep(run: machine.Run, out: Path) -> None:
+    """Keeps the consoles of a machine, and the output of each program, below `out`."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for number, boot in enumerate(run.boots, 1):
+        for path in filter(Path.exists, (boot.console, boot.trace)):
+            shutil.copy(path, out / (f"{path.stem}.{number}{path.suffix}" if number > 1
+                                     else path.name))
+        for segment in boot.log.programs.values():
+            name = segment.name.replace("/", ".")
+            (out / f"{name}.ktap").write_text("\n".join(segment.output()) + "\n")
+        if KUNIT in boot.tests:
+            (out / "kunit.ktap").write_text("\n".join(boot.log.boot.messages()) + "\n")
 
 
-def run_one(item: data.Machine, tests: list[console.Test], image: Path,
-            progress: Progress, out: Path) -> tuple[machine.Run, list[Result]]:
-    """Boots one machine with its tests, and keeps its console and KTAP below `out`."""
+def run_one(item: Machine, tests: list[Test], image: Path, progress: Progress,
+            out: Path) -> tuple[machine.Run, list[Result]]:
+    """Runs one machine with its tests, and keeps what it said below `out`."""
     mine = [test for test in tests if item.name in test.machines]
     run = machine.Run(item, mine, lambda suite, what: progress(item.name, suite, what))
-    keep = out / item.name
-    shutil.rmtree(keep, ignore_errors=True)
     try:
-        run.prepare(image)
-    except build.Unavailable as error:
-        progress(item.name, "boot", f"skip: {error}")
-        return run, [Result(item.name, suite, console.PROGRAM, suite, console.SKIP,
-                            reason=str(error)) for suite in (console.BOOT, *run.tests)]
-    progress(item.name, "boot", "started")
-    run.boot()
-
-    log, results = judge(run)
-    keep.mkdir(parents=True)
-    shutil.copy(run.console, keep)
-    if item.emulator == "bochs":
-        shutil.copy(run.trace, keep)
-    for segment in log.programs.values():
-        name = segment.name.replace("/", ".")
-        (keep / f"{name}.ktap").write_text("\n".join(segment.output()) + "\n")
-    if console.KUNIT in run.tests:
-        (keep / "kunit.ktap").write_text("\n".join(log.boot.messages()) + "\n")
+        run.boot(image)
+    except debian.Unavailable as error:
+        progress(item.name, BOOT, f"skip: {error}")
+        shutil.rmtree(out / item.name, ignore_errors=True)
+        return run, [Result(item.name, suite, PROGRAM, suite, SKIP, reason=str(error))
+                     for suite in (BOOT, *run.tests)]
+    keep(run, out / item.name)
+    results = run.results()
     for result in results:
         if any(re.search("call trace", line, re.I) for line in result.log):
-            result.log = build.decode(item.arch, result.log)[:console.MAX_LOG]
+            result.log = build.decode(item.arch, result.log)[:judge.MAX_LOG]
+    counts = report.counts([dataclasses.asdict(result) for result in results])
+    progress(item.name, "machine", f"{counts.passed} passed, {counts.failed} failed "
+             f"({run.seconds:.0f} s)")
     return run, results
 
 
-def run_all(machines: dict[str, data.Machine], tests: list[console.Test],
-            images: dict[str, Path], out: Path) -> list[tuple[machine.Run, list[Result]]]:
-    """Runs JOBS machines at a time; an interrupt ends them all."""
+def longest_first(machines: dict[str, Machine], tests: list[Test]) -> list[Machine]:
+    """By how much all of their suites may take at most: one that is long and late would be waited
+    for alone."""
+    return sorted(machines.values(), key=lambda item: -sum(
+        test.timeout for test in tests if item.name in test.machines))
+
+
+def run_all(machines: dict[str, Machine], tests: list[Test], also: list[Path],
+            out: Path) -> list[tuple[machine.Run, list[Result]]]:
+    """Builds for one architecture after the other, and runs JOBS machines at a time meanwhile; an
+    interrupt ends all of it."""
     progress = Progress(list(machines))
     with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
-        # The first machine may already run while the others are handed in.
+        runs: dict[str, concurrent.futures.Future[tuple[machine.Run, list[Result]]]] = {}
         try:
-            runs = [pool.submit(run_one, item, tests, images[item.arch], progress, out)
-                    for item in machines.values()]
+            order = longest_first(machines, tests)
+            for arch in dict.fromkeys(item.arch for item in order):
+                image = build_for(arch, also)
+                for item in order:
+                    if item.arch == arch:
+                        runs[item.name] = pool.submit(run_one, item, tests, image, progress, out)
             # Not one long wait: Python would not see a signal that comes just before it.
-            while concurrent.futures.wait(runs, timeout=0.5).not_done:
+            while concurrent.futures.wait(runs.values(), timeout=0.5).not_done:
                 pass
-            return [run.result() for run in runs]
+            return [runs[name].result() for name in machines]
         except BaseException:
             machine.STOP.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def prepare(machines: dict[str, data.Machine],
-            also: list[Path] | None = None) -> tuple[tree.Base, dict[str, Path]]:
-    """Lays the trees and builds what the machines need, and the selftest programs `also`; the
-    boot images by architecture."""
+def build_for(arch: str, also: list[Path] | None = None) -> Path:
+    """Builds what the machines of an architecture need; returns the boot image."""
+    build.selftests(arch, also)
+    return build.kernel(arch)
+
+
+def prepare(machines: dict[str, Machine]) -> tree.Base:
+    """Lays the trees, and gets the root file systems that the machines need."""
     base = tree.lay(KERNEL)
     if KERNEL != "patched":
         tree.lay("patched")     # the selftests come from there
     for item in machines.values():
         if "{rootfs}" in item.command:
             rootfs.make(item.arch)
-    images = {}
-    for arch in sorted({item.arch for item in machines.values()}):
-        images[arch] = build.kernel(arch)
-        build.selftests(arch, also)
-    return base, images
+    return base
 
 
 def repeat(result: Result) -> str:
     """The command that runs just this again."""
-    suite = "" if result.suite == console.BOOT else f" TEST={result.suite}"
+    suite = "" if result.suite == BOOT else f" TEST={result.suite}"
     return f"make {settings.TARGET} MACHINE={result.machine}{suite}{settings.variables()}"
 
 
-def run_matrix(machines: dict[str, data.Machine], tests: list[console.Test], out: Path = OUT,
+def run_matrix(machines: dict[str, Machine], tests: list[Test], out: Path = OUT,
                also: list[Path] | None = None) -> dict[str, Any]:
-    """Builds, boots, and writes matrix.json to `out`, where the consoles are kept too."""
+    """Builds, boots, and writes matrix.json to `out`, where the consoles are kept too; `also` names
+    more selftest programs to build."""
     out.mkdir(parents=True, exist_ok=True)
-    base, images = prepare(machines, also)
-    finished = run_all(machines, tests, images, out)
+    base = prepare(machines)
+    finished = run_all(machines, tests, also or [], out)
     matrix_json = {
         "environment": environment(base, [run for run, _ in finished]),
         "machines": {run.machine.name: {
             "arch": run.machine.arch, "emulator": run.machine.emulator,
-            "proves": run.machine.proves, "proves_not": run.machine.proves_not}
+            "proves": run.machine.proves, "proves_not": run.machine.proves_not,
+            "seconds": round(run.seconds, 1), "boots": len(run.boots)}
             for run, _ in finished},
         "proofs": {test.suite: {"proves": test.proves, "proves_not": test.proves_not}
                    for test in tests if test.proves},
-        "suites": [console.BOOT] + [test.suite for test in tests],
+        "suites": [BOOT, *dict.fromkeys(test.suite for test in tests)],
         "results": [{**dataclasses.asdict(result), "repeat": repeat(result)}
                     for _, results in finished for result in results],
     }
@@ -186,42 +197,43 @@ def run_matrix(machines: dict[str, data.Machine], tests: list[console.Test], out
 
 
 def matrix() -> int:
-    run_matrix(*data.select())
+    """Build the kernels, boot the machines, run the tests, and report."""
+    run_matrix(*tables.select())
     return report.report()
 
 
 def list_all() -> None:
-    """Machines and tests, as MACHINE= and TEST= would name them."""
-    machines, tests = data.select(every=True)
+    """List machines and tests, as MACHINE= and TEST= would name them."""
+    machines, tests = tables.select(every=True)
     width = max(len(name) for name in [*machines, *(test.suite for test in tests)])
     for name, item in machines.items():
         say(f"{name:{width}}  {item.arch}, {item.emulator}: {item.proves}")
     say("")
     for test in tests:
         on = ", ".join(name for name in test.machines if name in machines)
-        limit = "while booting" if test.suite == console.KUNIT else f"at most {test.timeout} s"
-        say(f"{test.suite:{width}}  {limit} on {on}")
+        say(f"{test.suite:{width}}  {'make compat, ' if test.slow else ''}"
+            f"at most {test.timeout} s on {on}")
 
 
 def shell() -> int:
-    """An interactive shell in one machine, with the test programs in /memtype."""
-    machines, tests = data.select()
+    """Give a shell in one machine, with the test programs in /memtype."""
+    machines, tests = tables.select()
     if len(machines) != 1:
-        fail(f"make shell needs one machine: MACHINE={'|'.join(data.all_machines())}")
+        fail(f"make shell needs one machine: MACHINE={'|'.join(tables.all_machines())}")
     item = next(iter(machines.values()))
     if item.emulator != "qemu":
         fail(f"{item.name} runs in {item.emulator}, which has no interactive console")
-    _, images = prepare(machines)
-    run = machine.Run(item, [test for test in tests if item.name in test.machines],
-                      lambda suite, what: None)
-    run.prepare(images[item.arch], build.busybox(item.arch))
-    say(shlex.join(run.command))
+    prepare(machines)
+    boot = machine.Boot(item, [test for test in tests if item.name in test.machines],
+                        BUILD / "run" / item.name, lambda suite, what: None)
+    boot.prepare(build_for(item.arch), debian.busybox(item.arch))
+    say(shlex.join(boot.command))
     say("the programs are in /memtype; exit or Ctrl-A X ends the machine")
-    return subprocess.run(run.command, check=False).returncode
+    return subprocess.run(boot.command, check=False).returncode
 
 
 def clean() -> None:
-    """Removes what was built and the results, and nothing else."""
+    """Remove what was built and the results, and nothing else."""
     for kernel in TREES:
         tree.refuse_own_work(kernel)
     objects = ["-".join(filter(None, (kernel, config)))
@@ -229,12 +241,12 @@ def clean() -> None:
     for name in [*objects, "linux", "linux-base", "selftests", "check", "run", "busybox",
                  "qemu10", "rootfs"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
-    for name in [*data.all_machines(), "mutate", "bench", "compat", "vmm"]:
+    for name in [*tables.all_machines(), "mutate", "bench", "compat", "vmm"]:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
                                            "mutate.json", "bench.json", "compat.json")),
-                 BUILD / "kvm-memtype", BUILD / "memtype-example", *OUT.glob("memtype-*.mbox"),
-                 *OUT.glob("memtype-selftests-*.tar.gz")]:
+                 *(BUILD / name for name in ("kvm-memtype", "memtype-example", "lock")),
+                 *OUT.glob("memtype-*.mbox"), *OUT.glob("memtype-selftests-*.tar.gz")]:
         path.unlink(missing_ok=True)
     for directory in (BUILD, OUT):
         if directory.exists() and not any(directory.iterdir()):
@@ -243,4 +255,4 @@ def clean() -> None:
 
 if __name__ == "__main__":
     settings.main({"matrix": matrix, "list": list_all, "shell": shell, "report": report.report,
-                   "clean": clean})
+                   "clean": clean}, __doc__, reads=("list", "report"))

@@ -25,14 +25,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import build
-import data
 import machine
 import matrix
 import settings
+import sphinx
+import tables
 import tree
-from console import CRASH, FAIL, NONE, PASS, PROGRAM, SKIP, STATUSES, TIMEOUT, Result, Test
+from results import CRASH, FAIL, GOOD, HANG, NOT_RUN, PASS, PROGRAM, SKIP, STATUSES, TIMEOUT, Result
 from settings import ARCHES, BUILD, CONFIG, HERE, HOOK, KERNEL, OUT, TREES, Error, fail, say
+from tables import Test
 from tree import git
 
 # The trailers of patches without which configuration or build fails, or that of the documents.
@@ -93,7 +94,7 @@ def mutations() -> list[Path]:
     return sorted(MUTATIONS.glob("*.patch"))
 
 
-def read_hook(patch: Path, machines: dict[str, data.Machine], tests: list[Test]) -> Hook:
+def read_hook(patch: Path, machines: dict[str, tables.Machine], tests: list[Test]) -> Hook:
     """Reads the trailer; what it names must exist."""
     trailer = "Red-with" if patch.parent == MUTATIONS else "Red-without"
     found = re.findall(rf"^{trailer}: *(.*?) *$", patch.read_text().split("\n---\n")[0], re.M)
@@ -162,13 +163,7 @@ def checked_out(commit: str) -> Iterator[None]:
         checkout(head, stale)
 
 
-def build_all(arch: str) -> Path:
-    """Selftests and kernel; returns the boot image."""
-    build.selftests(arch)
-    return build.kernel(arch)
-
-
-def used(hooks: list[Hook], machines: dict[str, data.Machine]) -> list[str]:
+def used(hooks: list[Hook], machines: dict[str, tables.Machine]) -> list[str]:
     """The architectures to build for: STRUCTURE is of all."""
     return [arch for arch in ARCHES if any(
         hook.what == STRUCTURE or hook.machine and machines[hook.machine].arch == arch
@@ -184,8 +179,8 @@ def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
         worst = max(found, key=lambda result: STATUSES.index(result.status))
         return worst.status, worst.reason
     for result in suite:
-        if result.test == PROGRAM and result.status not in (PASS, SKIP):
-            return NONE, f"{hook.suite} ended before the test, {result.status}: {result.reason}"
+        if result.test == PROGRAM and result.status not in GOOD:
+            return NOT_RUN, f"{hook.suite} ended before the test, {result.status}: {result.reason}"
     return ABSENT, f"{hook.suite} has no test “{hook.test}”"
 
 
@@ -202,31 +197,25 @@ def run_unit(hook: Hook) -> tuple[str, str]:
     """Status of a unit test, which compiles what the tree has now, and why it is not a pass."""
     outcome = unittest.TestResult()
     unit_tests(hook).run(outcome)
-    for status, found in ((NONE, outcome.errors), (FAIL, outcome.failures),
+    for status, found in ((NOT_RUN, outcome.errors), (FAIL, outcome.failures),
                           (SKIP, outcome.skipped)):
         if found:
             return status, found[0][1].strip().splitlines()[-1]
     return PASS, ""
 
 
-def documents() -> list[str]:
-    """What the check of the kernel's documents finds."""
-    import check    # which imports this module
-    return check.sphinx()
-
-
-def try_changed(hook: Hook, machines: dict[str, data.Machine], tests: list[Test],
+def try_changed(hook: Hook, machines: dict[str, tables.Machine], tests: list[Test],
                 progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook, from the tree as it is now, without it or with the mutation."""
     if hook.what == DOCUMENTS:
-        problems = documents()
+        problems = sphinx.warnings()
         return (RED, problems[0]) if problems else (GREEN, "the documents build without it")
     if hook.what.startswith(f"{UNIT} "):
         status, reason = run_unit(hook)
     else:
         arches = used([hook], machines)
         try:
-            images = {arch: build_all(arch) for arch in arches}
+            images = {arch: matrix.build_for(arch) for arch in arches}
         except Error as error:
             return STRUCTURAL if hook.machine else RED, str(error)
         if not hook.machine:
@@ -236,14 +225,15 @@ def try_changed(hook: Hook, machines: dict[str, data.Machine], tests: list[Test]
             images[arches[0]], progress, OUT / "mutate" / hook.patch.stem)
         status, reason = status_of(hook, results)
     # A test that did not come to its end says nothing: anything may have stopped it.
-    verdicts = {FAIL: RED, CRASH: RED, NONE: NOT_PROVEN, TIMEOUT: NOT_PROVEN}
+    verdicts = {FAIL: RED, CRASH: RED, NOT_RUN: NOT_PROVEN, HANG: NOT_PROVEN,
+                TIMEOUT: NOT_PROVEN}
     return verdicts.get(status, GREEN), f"{status}: {reason}" if reason else status
 
 
-def run_full(hooks: list[Hook], machines: dict[str, data.Machine], tests: list[Test],
+def run_full(hooks: list[Hook], machines: dict[str, tables.Machine], tests: list[Test],
              progress: matrix.Progress) -> tuple[list[machine.Run], list[Result]]:
     """What the full tree gives: a test that is not a pass there proves nothing by being red."""
-    images = {arch: build_all(arch) for arch in used(hooks, machines)}
+    images = {arch: matrix.build_for(arch) for arch in used(hooks, machines)}
     runs, results = [], []
     for name, item in machines.items():
         suites = {hook.suite for hook in hooks if hook.machine == name}
@@ -255,14 +245,14 @@ def run_full(hooks: list[Hook], machines: dict[str, data.Machine], tests: list[T
     return runs, results
 
 
-def mutate_one(hook: Hook, full: list[Result], machines: dict[str, data.Machine],
+def mutate_one(hook: Hook, full: list[Result], machines: dict[str, tables.Machine],
                tests: list[Test], progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook."""
     if hook.test:
         status, reason = status_of(hook, full) if hook.machine else run_unit(hook)
         if status != PASS:
             return NOT_PROVEN, f"on the full tree it is {status}: {reason}"
-    if hook.what == DOCUMENTS and (problems := documents()):
+    if hook.what == DOCUMENTS and (problems := sphinx.warnings()):
         return NOT_PROVEN, f"on the full tree: {problems[0]}"
     try:
         commit = changed_commit(hook)
@@ -280,10 +270,11 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def mutate() -> int:
+    """Take each patch of HOOK= away, put each defect in, and see a test go red."""
     if KERNEL != "patched" or CONFIG:
         fail("make mutate is for the patched kernel alone: without KERNEL= and CONFIG=")
-    machines = data.all_machines()
-    tests = data.all_tests(machines)
+    machines = tables.all_machines()
+    tests = tables.all_tests(machines)
     base = tree.lay("patched")
     series = [base.patches / name for group in tree.read_series(base.patches)
               for name in group.patches]
@@ -310,7 +301,7 @@ def mutate() -> int:
     say("the full tree again:")
     # Otherwise a full disk or the like would make every “build” red.
     for arch in used(hooks, machines):
-        build_all(arch)
+        matrix.build_for(arch)
     selection = f" HOOK={shlex.quote(HOOK)}" if HOOK else ""
     (OUT / "mutate.json").write_text(json.dumps({
         "environment": {**matrix.environment(base, runs),
@@ -323,4 +314,4 @@ def mutate() -> int:
 
 
 if __name__ == "__main__":
-    settings.main({"mutate": mutate})
+    settings.main({"mutate": mutate}, __doc__)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console import FAIL, MAX_LOG, PASS, PROGRAM, SKIP, STATUSES
+from judge import MAX_LOG
+from results import FAIL, GOOD, NOT_RUN, PASS, PROGRAM, SKIP, STATUSES, XFAIL
 from settings import OUT, fail, say
 
 COLOURS = {PASS: "32", SKIP: "33"}      # terminal; everything else is red
@@ -53,17 +54,24 @@ def load(out: Path | None = None) -> dict[str, Any]:
         fail(f"{path} is not there: run make matrix first")
 
 
-def counts(results: list[dict[str, Any]]) -> tuple[int, int, int]:
-    """How many passed, failed (everything that is neither), and were skipped."""
-    passed = sum(result["status"] == PASS for result in results)
-    skipped = sum(result["status"] == SKIP for result in results)
-    return passed, len(results) - passed - skipped, skipped
+@dataclass
+class Counts:
+    passed: int
+    failed: int
+    xfailed: int
+    skipped: int
+    not_run: int
+
+
+def counts(results: list[dict[str, Any]]) -> Counts:
+    n = {s: sum(r["status"] == s for r in results) for s in STATUSES}
+    return Counts(n[PASS], len(results) - n[PASS] - n[XFAIL] - n[SKIP] - n[NOT_RUN], n[XFAIL], n[SKIP], n[NOT_RUN])
 
 
 def cell(results: list[dict[str, Any]]) -> Cell:
     """What one row on one machine comes to: the worst of its results, and how many they are."""
     worst = max((str(result["status"]) for result in results), key=STATUSES.index)
-    bad = [result for result in results if result["status"] not in (PASS, SKIP)]
+    bad = [result for result in results if result["status"] not in GOOD]
     valued = [result for result in results if result["value"]]
     if bad:
         text = f"{worst.upper()} {len(bad)}/{len(results)}" if len(results) > 1 else worst.upper()
@@ -72,7 +80,8 @@ def cell(results: list[dict[str, Any]]) -> Cell:
         return Cell(worst, text)
     if valued:
         return Cell(worst, valued[0]["value"])
-    passed, _, skipped = counts(results)
+    c = counts(results)
+    passed, skipped = c.passed, c.skipped
     if not passed:
         return Cell(SKIP, SKIP if skipped == 1 else f"skip {skipped}")
     text = PASS if passed == 1 else f"pass {passed}"
@@ -121,7 +130,7 @@ def details(matrix: dict[str, Any]) -> str:
     """Failures with a part of their logs and how to repeat them, then skips with reasons."""
     lines = []
     for result in matrix["results"]:
-        if result["status"] not in (PASS, SKIP):
+        if result["status"] not in GOOD:
             lines += [f"{result['status'].upper()} {name_of(result)}: {result['reason']}"]
             # What ended a program is at the end of its log, any other problem near the start.
             shown = result["log"][-15:] if result["test"] == PROGRAM else result["log"][:25]
@@ -155,8 +164,8 @@ def junit(matrix: dict[str, Any]) -> bytes:
                 if (result["machine"], result["suite"]) == key]
         suite.set("tests", str(len(mine)))
         suite.set("failures", str(sum(result["status"] == FAIL for result in mine)))
-        suite.set("skipped", str(counts(mine)[2]))
-        suite.set("errors", str(counts(mine)[1] - int(suite.get("failures", "0"))))
+        suite.set("skipped", str(counts(mine).skipped))
+        suite.set("errors", str(counts(mine).failed - int(suite.get("failures", "0"))))
     xml.indent(root)
     return bytes(xml.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
@@ -182,7 +191,8 @@ def page(matrix: dict[str, Any]) -> str:
     """The whole report as one self-contained HTML page."""
     escape = html.escape
     names = list(matrix["machines"])
-    passed, failed, skipped = counts(matrix["results"])
+    c = counts(matrix["results"])
+    passed, failed, skipped = c.passed, c.failed, c.skipped
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = ""
     for row, cells in rows(matrix):
@@ -205,7 +215,7 @@ def page(matrix: dict[str, Any]) -> str:
         for name, item in matrix["proofs"].items())
     failures = ""
     for result in matrix["results"]:
-        if result["status"] not in (PASS, SKIP):
+        if result["status"] not in GOOD:
             log = "\n".join(result["log"][-MAX_LOG:])
             failures += (
                 f'<h3><span class="{result["status"]}">{result["status"]}</span> '
@@ -240,11 +250,12 @@ def page(matrix: dict[str, Any]) -> str:
 
 
 def report() -> int:
-    """Writes junit.xml and report.html, prints the table; 0 if nothing failed."""
+    """Write junit.xml and report.html, prints the table; 0 if nothing failed."""
     matrix = load()
     (OUT / "junit.xml").write_bytes(junit(matrix))
     (OUT / "report.html").write_text(page(matrix))
-    passed, failed, skipped = counts(matrix["results"])
+    c = counts(matrix["results"])
+    passed, failed, skipped = c.passed, c.failed, c.skipped
     parts = [table(matrix, sys.stdout.isatty()), details(matrix), matrix["environment"]["note"],
              f"report: {OUT / 'report.html'}",
              f"matrix: {passed} passed, {failed} failed, {skipped} skipped"]

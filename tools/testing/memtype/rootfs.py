@@ -14,11 +14,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import build
-from settings import BUILD, fail, output, say
+import debian
+from settings import ARCHES, BUILD, fail, output, say
 
-# For each architecture: how Debian calls it, and the package of its QEMU.
-PACKAGES = {"x86_64": ("amd64", "qemu-system-x86"), "arm64": ("arm64", "qemu-system-arm")}
 # Seconds that debootstrap may take.
 LIMIT = 1800
 
@@ -56,13 +54,13 @@ def make(arch: str) -> None:
 
 
 def unpack(arch: str, fresh: Path) -> None:
-    debian, package = PACKAGES[arch]
-    mirror, codename = build.archive()
+    package = ARCHES[arch].vmm
+    mirror, codename = debian.archive()
     say(f"  {arch} root file system: {package} from Debian {codename}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    output(["debootstrap", "--download-only", "--variant=minbase", f"--arch={debian}",
-            f"--include={package}", f"--keyring={build.KEYRING}", "--force-check-gpg",
+    output(["debootstrap", "--download-only", "--variant=minbase", f"--arch={ARCHES[arch].debian}",
+            f"--include={package}", f"--keyring={debian.KEYRING}", "--force-check-gpg",
             codename, fresh, mirror], env=environment(), timeout=LIMIT)
     downloads = fresh / "var/cache/apt/archives"
     for deb in sorted(downloads.glob("*.deb")):

@@ -1,11 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-#
-# Runs our selftests on real hardware, from a tarball of `make selftests-tar`: each line of the
-# file "tests" is a program and its arguments. Prints the KTAP of each.
-#
-# Exit status: 0 no program failed, 1 one did, 4 none could run.
 
+usage="usage: run.sh
+
+Runs our selftests on real hardware, from a tarball of make selftests-tar: each line of the file
+\"tests\" is a program and its arguments. Prints the KTAP of each.
+
+Exit status: 0 no program failed, 1 one did, 4 none could run."
+
+case "${1:-}" in
+'')		;;
+-h|--help)	echo "$usage"; exit 0 ;;
+*)		echo "$usage" >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")" || exit 1
 passed=0 failed=0 skipped=0
 

@@ -6,14 +6,20 @@ The Makefile exports the user's choices as environment variables; nothing else r
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, Sequence
+from typing import Any, NoReturn
 
 # What the caller's environment must not change: git's own variables (as in a hook), the flags of an
 # outer make, and the language of messages that are looked at.
@@ -45,14 +51,11 @@ CONFIGS = ("", "debug", "vmm")
 # What runs machines, as the user calls it.
 TARGET = "vmm" if CONFIG == "vmm" else "matrix"
 
+# In the environment of what a command starts that has locked this BUILD.
+LOCKED = "MEMTYPE_LOCKED"
+
 # Kernel trees, by KERNEL: with all patches, or with the test instruments only.
 TREES = {"patched": BUILD / "linux", "base": BUILD / "linux-base"}
-
-# Our names for the architectures: how kbuild calls them, the cross compiler, the boot image.
-ARCHES = {
-    "x86_64": ("", "arch/x86/boot/bzImage"),
-    "arm64": ("aarch64-linux-gnu-", "arch/arm64/boot/Image"),
-}
 
 
 class Error(Exception):
@@ -61,6 +64,46 @@ class Error(Exception):
 
 def fail(message: str) -> NoReturn:
     raise Error(message)
+
+
+def table(name: str) -> dict[str, Any]:
+    """A file of tables beside this one."""
+    path = HERE / name
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        fail(f"{path}: {error}")
+
+
+def checked(kind: type[Any], where: str, values: dict[str, Any]) -> Any:
+    """An object of the dataclass `kind`; unknown and missing fields are errors."""
+    known = {item.name for item in fields(kind)}
+    if set(values) - known:
+        fail(f"{where}: unknown field {', '.join(sorted(set(values) - known))}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        fail(f"{where}: {error}")
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One table of architectures.toml."""
+    kernel: str             # its directory below arch/
+    cross: str              # prefix of its compiler
+    image: str              # what machines boot
+    console: str            # of the kernel's command line
+    debian: str             # what Debian calls it
+    vmm: str                # Debian's package of its QEMU
+    full_barrier: str       # pattern of the instructions that order all memory accesses
+    packages: dict[str, str]
+    run_loop: bool = False  # its run loop relies on the barrier of SRCU
+
+
+# By the names that kbuild's ARCH= takes.
+ARCHES: dict[str, Arch] = {
+    name: checked(Arch, f"architectures.toml: {name}", values)
+    for name, values in table("architectures.toml").items()}
 
 
 def say(message: str) -> None:
@@ -104,15 +147,58 @@ def terminate(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main(entry: dict[str, object]) -> NoReturn:
-    """Runs the function that the command line names; errors of the user's become one message."""
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """BUILD is this process's, and that of the commands that it starts; others are refused."""
+    if os.environ.get(LOCKED) == str(BUILD):
+        yield
+        return
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            fail(f"{BUILD} is in use by {lock.read().strip() or 'another make'}: wait for it, or "
+                 "set BUILD= to another directory")
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}, {' '.join(sys.argv)}, since "
+                   f"{datetime.datetime.now().isoformat(' ', 'seconds')}\n")
+        lock.flush()
+        os.environ[LOCKED] = str(BUILD)
+        try:
+            yield
+        finally:
+            lock.truncate(0)
+
+
+def usage(entry: dict[str, Callable[..., int | None]], document: str) -> str:
+    """What --help prints of a script: its docstring, and what its arguments do."""
+    lines = [document.strip(), "", f"usage: {Path(sys.argv[0]).name} COMMAND [ARGUMENT]", ""]
+    for name, function in entry.items():
+        said = (function.__doc__ or "").split("\n\n")[0]
+        lines.append(f"  {name:10} {' '.join(said.split())}".rstrip())
+    return "\n".join([*lines, "", "make calls this with its variables in the environment; "
+                      "`make help` lists them."])
+
+
+def main(entry: dict[str, Callable[..., int | None]], document: str | None,
+         reads: tuple[str, ...] = ()) -> NoReturn:
+    """Runs the function that the command line names; errors of the user's become one message.
+
+    `document` is the script's docstring; the entries in `reads` only read, and need no lock."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help") or arguments[0] not in entry:
+        wanted = bool(arguments) and arguments[0] in ("-h", "--help")
+        print(usage(entry, document or ""), file=sys.stdout if wanted else sys.stderr)
+        sys.exit(0 if wanted else 2)
     # However the user ends us, emulators and builds end with us.
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGHUP, terminate)
     try:
         check_choices()
-        function = entry[sys.argv[1]]
-        status = function(*sys.argv[2:])  # type: ignore[operator]
+        with contextlib.nullcontext() if arguments[0] in reads else locked():
+            status = entry[arguments[0]](*arguments[1:])
     except Error as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1

@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-#
-# Prints what a make target needs, and installs the Debian packages that are missing:
-#
-#	setup.sh matrix [test] [vmm]
-#
-# Each line below is a package and the command that stands for it where there is no apt.
 
 set -eu
 
+usage="usage: setup.sh matrix [test] [vmm]
+
+Prints what a make target needs, and installs the Debian packages that are missing, with sudo if it
+is not root. It says the command before it runs it. The make targets call it."
+
+# Each line is a package and the command that stands for it where there is no apt.
 packages="
 gcc			gcc
 libc6-dev		-
@@ -23,25 +23,18 @@ libelf-dev		-
 libssl-dev		-
 xz-utils		xz
 ccache			ccache
-gcc-aarch64-linux-gnu	aarch64-linux-gnu-gcc
-libc6-dev-arm64-cross	-
-qemu-system-x86		qemu-system-x86_64
-qemu-system-arm		qemu-system-aarch64
-bochs			bochs-bin
-bochs-term		-
-bochsbios		-
-vgabios			-
-isolinux		-
-syslinux-common		-
-xorriso			xorriso
 busybox-static		busybox
 "
+# What the architectures need besides.
+packages="$packages
+$(sed -n '/^\[.*\.packages\]$/,/^$/{s/^\(.*\) = ""$/\1 -/p;s/^\(.*\) = "\(.*\)"$/\1 \2/p;}' \
+	"$(dirname "$0")/architectures.toml")"
 [ -n "${KSRC:-}" ] || packages="linux-source-6.12 - $packages"
 minutes=0
 for what; do
 	case $what in
-	matrix)	minutes=$((minutes + 20)) ;;
-	test)	minutes=$((minutes + 20))
+	matrix)	minutes=$((minutes + 45)) ;;
+	test)	minutes=$((minutes + 15))
 		packages="$packages
 sparse			sparse
 mypy			mypy
@@ -57,7 +50,8 @@ python3-ply		-
 		packages="$packages
 debootstrap		debootstrap
 " ;;
-	*)	echo "usage: $0 matrix [test] [vmm]" >&2; exit 2 ;;
+	-h|--help) echo "$usage"; exit 0 ;;
+	*)	echo "$usage" >&2; exit 2 ;;
 	esac
 done
 
@@ -78,7 +72,7 @@ while [ $# -gt 0 ]; do
 done
 
 echo "needs the packages:$names" | fold -s -w 100
-echo "needs 6 GB of disk under ${BUILD:-build}, about $minutes minutes the first time on 2 cores"
+echo "needs 6 GB of disk under ${BUILD:-build}; the first time takes about $minutes minutes on 2 slow cores"
 
 # Ubuntu and others have apt too, but no such packages.
 if ! command -v apt-get >/dev/null || ! grep -qx "ID=debian" /etc/os-release; then
@@ -89,14 +83,20 @@ fi
 [ -n "$absent" ] || exit 0
 
 sudo=""
-[ "$(id -u)" = 0 ] || sudo=sudo
+[ "$(id -u)" = 0 ] || sudo="sudo "
+update="apt-get update -q"
 install="apt-get install -y --no-install-recommends$absent"
 if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
 	echo "error: packages are missing and there is no sudo; as root, run:" >&2
+	echo "  $update" >&2
 	echo "  $install" >&2
 	exit 1
 fi
-echo "installing:$absent" | fold -s -w 100
-$sudo apt-get update -q
-# shellcheck disable=SC2086
-$sudo env DEBIAN_FRONTEND=noninteractive $install
+install="env DEBIAN_FRONTEND=noninteractive $install"
+echo "packages are missing; these commands install them:"
+for command in "$sudo$update" "$sudo$install"; do
+	echo "  $command"
+done
+for command in "$sudo$update" "$sudo$install"; do
+	$command
+done

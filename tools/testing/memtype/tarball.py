@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 
 import build
-import data
 import settings
+import tables
 import tree
-from console import Test
 from settings import ARCHES, HERE, OUT, REPO, output, say
+from tables import Test
 
 # Programs of kvm/ that do nothing without a device of QEMU's.
 EMULATED = ("kvm/memtype_vfio_test",)
@@ -59,9 +59,9 @@ def ours(arch: str) -> list[Test]:
     Those of cache maintenance would see nothing of real hardware: they have emulated devices, and
     EMULATED needs one. And nothing else has what a guest boots.
     """
-    machines = data.all_machines()
-    found = {(test.program, *test.args): test for test in data.all_tests(machines)
-             if data.is_ours(test) and test.program.startswith("kvm/") and not test.guest
+    machines = tables.all_machines()
+    found = {(test.program, *test.args): test for test in tables.all_tests(machines)
+             if tables.is_ours(test) and test.program.startswith("kvm/") and not test.guest
              and test.program not in EMULATED
              and any(machines[name].arch == arch for name in test.machines)}
     return list(found.values())
@@ -95,11 +95,13 @@ def archive(directory: str, files: dict[str, bytes], date: int) -> bytes:
 def stripped(arch: str, program: Path) -> bytes:
     """Without what tells where it was built: debug information and the checksum over it."""
     with tempfile.NamedTemporaryFile() as scratch:
-        output([f"{ARCHES[arch][0]}strip", "-R", ".note.gnu.build-id", "-o", scratch.name, program])
+        output([f"{ARCHES[arch].cross}strip", "-R", ".note.gnu.build-id", "-o", scratch.name,
+                program])
         return Path(scratch.name).read_bytes()
 
 
 def write() -> None:
+    """Write the tarballs to OUT."""
     base = tree.lay("patched")
     commit = output(["git", "-C", REPO, "describe", "--always", "--dirty", "--abbrev=12"]).strip()
     date = int(output(["git", "-C", REPO, "log", "-1", "--format=%ct"]))
@@ -119,4 +121,4 @@ def write() -> None:
 
 
 if __name__ == "__main__":
-    settings.main({"write": write})
+    settings.main({"write": write}, __doc__)

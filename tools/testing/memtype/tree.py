@@ -288,6 +288,20 @@ def laid_ref(kernel: str = "patched") -> str:
     return f"refs/memtype/laid-{kernel}"
 
 
+def our_lines() -> set[tuple[str, int]]:
+    """File and number of each line that our commits have and the base has not."""
+    lines: set[tuple[str, int]] = set()
+    name = ""
+    for line in git("diff", "--no-renames", "-U0", base_ref(), "HEAD").splitlines():
+        hunk = re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line)
+        if line.startswith("+++ b/"):
+            name = line[6:]
+        elif hunk:
+            start = int(hunk[1])
+            lines.update((name, number) for number in range(start, start + int(hunk[2] or 1)))
+    return lines
+
+
 def own_work(kernel: str) -> bool:
     """Whether a tree holds a developer's commits or edits."""
     return bool(dirty(kernel)) or (
@@ -352,7 +366,7 @@ def slug(subject: str) -> str:
 
 
 def refresh() -> None:
-    """Turns the commits of BUILD/linux back into overlay files and patches."""
+    """Turn the commits of BUILD/linux back into overlay files and patches."""
     tree = TREES["patched"]
     if not exists(laid_ref()):
         fail(f"there is no tree in {tree} yet: make series")
@@ -449,7 +463,7 @@ def subject(patch: Path) -> str:
 
 
 def series() -> None:
-    """Writes all commits, the overlay's too, as a mailbox for `git am`."""
+    """Write all commits, the overlay's too, as a mailbox for `git am`."""
     onto = lay("patched")
     OUT.mkdir(parents=True, exist_ok=True)
     target = OUT / f"memtype-{onto.patches.name}.mbox"
@@ -459,7 +473,7 @@ def series() -> None:
 
 
 def export(destination: str) -> None:
-    """Writes a patched tree to DEST, without any git repository."""
+    """Write a patched tree to DEST, without any git repository."""
     target = Path(destination).absolute()
     if not destination:
         fail("say where to: make tree DEST=/path")
@@ -474,4 +488,4 @@ def export(destination: str) -> None:
 
 
 if __name__ == "__main__":
-    settings.main({"refresh": refresh, "series": series, "export": export})
+    settings.main({"refresh": refresh, "series": series, "export": export}, __doc__)

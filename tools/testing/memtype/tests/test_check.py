@@ -13,6 +13,7 @@ from unittest import mock
 import build
 import check
 import mutate
+import sphinx
 import tree
 from settings import REPO
 
@@ -137,8 +138,8 @@ class OurLines(unittest.TestCase):
                 "-old\n+new\n@@ -20,2 +21,0 @@\n-gone\n-gone\n"
                 "--- /dev/null\n+++ b/mm/b.c\n@@ -0,0 +1 @@\n+all\n")
         with mock.patch.object(tree, "git", lambda *args: diff):
-            self.assertEqual(check.our_lines(), {("mm/a.c", 4), ("mm/a.c", 5), ("mm/a.c", 11),
-                                                 ("mm/b.c", 1)})
+            self.assertEqual(tree.our_lines(), {("mm/a.c", 4), ("mm/a.c", 5), ("mm/a.c", 11),
+                                                ("mm/b.c", 1)})
 
 
 # Sphinx 5.3 on 6.12's Documentation/virt/kvm, with three mistakes of ours in it.
@@ -157,8 +158,8 @@ class Sphinx(unittest.TestCase):
     def warnings(self, lines: set[tuple[str, int]]) -> list[str]:
         with tempfile.TemporaryDirectory() as linux, \
                 mock.patch.object(tree, "overlay_files", lambda: self.OVERLAY), \
-                mock.patch.object(check, "our_lines", lambda: lines):
-            found = check.our_warnings(SPHINX.replace("LINUX", linux), Path(linux))
+                mock.patch.object(tree, "our_lines", lambda: lines):
+            found = sphinx.our_warnings(SPHINX.replace("LINUX", linux), Path(linux))
             return [line.removeprefix(f"{linux}/").split(": ")[0] for line in found]
 
     def test_whose(self) -> None:
@@ -175,10 +176,10 @@ class Sphinx(unittest.TestCase):
             log.write_text("")
 
         with tempfile.TemporaryDirectory() as scratch, \
-                mock.patch.object(check, "BUILD", Path(scratch)), \
+                mock.patch.object(sphinx, "BUILD", Path(scratch)), \
                 mock.patch.object(tree, "overlay_files", lambda: self.OVERLAY), \
-                mock.patch.object(check, "our_lines", set), mock.patch.object(build, "make", make):
-            self.assertEqual(check.sphinx(), [f"{self.OVERLAY[0]} was not built"])
+                mock.patch.object(tree, "our_lines", set), mock.patch.object(build, "make", make):
+            self.assertEqual(sphinx.warnings(), [f"{self.OVERLAY[0]} was not built"])
 
 
 if __name__ == "__main__":

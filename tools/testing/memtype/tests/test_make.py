@@ -8,12 +8,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import unittest
 from pathlib import Path
 
-from settings import BUILD, HERE, REPO
+from settings import ARCHES, BUILD, HERE, REPO
 
 
 class Entry(unittest.TestCase):
@@ -113,6 +114,39 @@ class Entry(unittest.TestCase):
         for directory in (build, out):
             self.assertEqual([path.name for path in directory.iterdir()], ["mine"])
 
+    def test_scripts_say_what_they_do(self) -> None:
+        for script in [*sorted(HERE.glob("*.sh")), *sorted(
+                path for path in HERE.glob("*.py") if "settings.main(" in path.read_text())]:
+            command = [script] if script.suffix == ".sh" else [sys.executable, "-B", script]
+            done = subprocess.run([*command, "--help"], text=True, capture_output=True, check=False)
+            with self.subTest(script.name):
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertIn(f"usage: {script.name}", done.stdout)
+                wrong = subprocess.run([*command, "nonsense"], text=True, capture_output=True,
+                                       check=False)
+                self.assertEqual(wrong.returncode, 2)
+                self.assertIn(f"usage: {script.name}", wrong.stderr)
+
+    def test_one_build_at_a_time(self) -> None:
+        """Whoever comes second is told who is first; a command that the first starts is not."""
+        hold = ("import settings, subprocess, sys\nwith settings.locked():\n"
+                "    print('held', flush=True)\n    input()\n"
+                "    sys.exit(subprocess.run(['make', 'clean']).returncode)\n")
+        build = str(self.top / "build")
+        environment = {**self.clean(), "BUILD": build, "OUT": str(self.top), "PYTHONPATH": str(HERE)}
+        environment.pop("MEMTYPE_LOCKED", None)
+        with subprocess.Popen([sys.executable, "-B", "-c", hold], text=True, cwd=REPO,
+                              env=environment, stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as first:
+            assert first.stdin and first.stdout
+            self.assertEqual(first.stdout.readline(), "held\n")
+            done = self.make("clean", f"BUILD={build}", f"OUT={self.top}")
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(f"error: {build} is in use by process {first.pid}, ", done.stdout)
+            first.communicate("\n")
+        self.assertEqual(first.returncode, 0)
+        self.assertEqual(self.make("clean", f"BUILD={build}", f"OUT={self.top}").returncode, 0)
+
     def test_wrong_choices(self) -> None:
         for choice in ("KERNEL=vax", "CONFIG=fast", "JOBS=0", "MACHINE=vax"):
             done = self.make("list", choice)
@@ -128,7 +162,7 @@ class Setup(unittest.TestCase):
         """Runs it with the given scripts in the PATH, and little else."""
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch)
-            for name in ("sh", "uname", "fold", "grep", "id"):
+            for name in ("sh", "uname", "fold", "grep", "id", "sed", "dirname"):
                 found = shutil.which(name)
                 assert found
                 (path / name).symlink_to(found)
@@ -148,6 +182,12 @@ class Setup(unittest.TestCase):
         self.assertIn(" qemu-system-aarch64", done.stdout)
         self.assertNotIn(" gcc ", done.stdout.splitlines()[-1])
 
+    def test_architectures(self) -> None:
+        """What architectures.toml says that one needs is what gets installed."""
+        said = self.run_on("matrix", dpkg_query="printf installed", apt_get="exit 1").stdout.split()
+        for arch in ARCHES.values():
+            self.assertLessEqual(set(arch.packages), set(said))
+
     def test_other_machine(self) -> None:
         done = self.run_on(uname="echo riscv64")
         self.assertEqual(done.returncode, 1)
@@ -163,15 +203,20 @@ class Setup(unittest.TestCase):
         done = self.run_on(id="echo 1000", dpkg_query="exit 1", apt_get="exit 1",
                            sudo='echo "sudo: $*"')
         self.assertEqual(done.returncode, 0, done.stdout)
-        self.assertIn("sudo: apt-get update", done.stdout)
-        self.assertIn("sudo: env DEBIAN_FRONTEND=noninteractive apt-get install -y ", done.stdout)
+        said, ran = done.stdout.split("sudo: apt-get update", 1)
+        # The whole commands, before anything runs.
+        self.assertIn("\n  sudo apt-get update -q\n", said)
+        self.assertIn("\n  sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y "
+                      "--no-install-recommends linux-source-6.12 gcc ", said)
+        self.assertIn(" qemu-system-arm", said.splitlines()[-1])
+        self.assertIn("sudo: env DEBIAN_FRONTEND=noninteractive apt-get install -y ", ran)
 
     def test_targets(self) -> None:
         tools = {"apt_get": "exit 1", "dpkg_query": "printf installed"}
         for targets, there, absent, minutes in (
-                (["matrix"], "gcc", "sparse", 20),
-                (["matrix", "test"], "sparse", "debootstrap", 40),
-                (["matrix", "vmm"], "debootstrap", "sparse", 40)):
+                (["matrix"], "gcc", "sparse", 45),
+                (["matrix", "test"], "sparse", "debootstrap", 60),
+                (["matrix", "vmm"], "debootstrap", "sparse", 65)):
             done = self.run_on(*targets, **tools)
             with self.subTest(targets):
                 self.assertRegex(done.stdout, rf"\b{there}\b")

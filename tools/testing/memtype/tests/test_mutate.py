@@ -21,7 +21,7 @@ import build
 import matrix
 import mutate
 import tree
-from console import CRASH, FAIL, NONE, PASS, PROGRAM, SKIP, TIMEOUT, Result
+from results import CRASH, FAIL, NOT_RUN, PASS, PROGRAM, SKIP, TIMEOUT, Result
 from settings import ARCHES, TREES, Error
 from test_tree import KCONFIG, MAKEFILE
 
@@ -59,7 +59,7 @@ class Mutate(unittest.TestCase):
                 (mutate, "git", functools.partial(tree.git, tree=self.linux)),
                 (mutate, "MUTATIONS", top / "mutations"), (mutate, "BUILD", top),
                 (mutate, "OUT", self.out), (mutate, "HOOK", ""),
-                (tree, "lay", lambda kernel: base), (build, "selftests", lambda arch: None),
+                (tree, "lay", lambda kernel: base), (build, "selftests", lambda arch, also: None),
                 (build, "kernel", self.kernel), (matrix, "run_one", self.run_one),
                 (matrix, "environment", lambda base, runs: {"kernel": "6.12.117"})):
             self.enterContext(mock.patch.object(owner, name, stand_in))
@@ -146,16 +146,16 @@ class Mutate(unittest.TestCase):
         self.assertEqual(self.run_mutate("1"), (0, [("red", "crash: why crash")]))
 
     def test_no_verdict_without_the_patch(self) -> None:
-        for self.without in (NONE, TIMEOUT):
+        for self.without in (NOT_RUN, TIMEOUT):
             self.assertEqual(self.run_mutate("1"), (1, [
                 ("not proven", f"{self.without}: why {self.without}")]))
 
     def test_the_program_dies_before_the_test(self) -> None:
         self.without = ""
-        for status in (CRASH, TIMEOUT, NONE):
+        for status in (CRASH, TIMEOUT, NOT_RUN):
             self.others = [self.result(PROGRAM, status)]
             self.assertEqual(self.run_mutate("1"), (1, [("not proven", (
-                f"none: {SUITE} ended before the test, {status}: why {status}"))]))
+                f"not run: {SUITE} ended before the test, {status}: why {status}"))]))
 
     def test_the_program_dies_after_the_test(self) -> None:
         self.others = [self.result(PROGRAM, CRASH)]
@@ -184,7 +184,7 @@ class Mutate(unittest.TestCase):
         self.assertIn("mm/Kconfig", why)
 
     def test_not_proven(self) -> None:
-        for self.status in (FAIL, SKIP, NONE, ""):
+        for self.status in (FAIL, SKIP, NOT_RUN, ""):
             self.boots = []
             code, ((status, _),) = self.run_mutate("1")
             self.assertEqual((code, status, self.boots), (1, "not proven", ["full"]))
@@ -273,7 +273,7 @@ class Mutate(unittest.TestCase):
                     ("test_option", 0, "red",
                      "fail: AssertionError: False is not true : no OPTION_3"),
                     ("test_nothing", 1, "green", "pass"),
-                    ("test_error", 1, "not proven", "none: OSError: no compiler"),
+                    ("test_error", 1, "not proven", "not run: OSError: no compiler"),
                     ("test_skip", 1, "not proven", "on the full tree it is skip: no reason")):
                 with self.subTest(test):
                     self.mutation(f"unit test_some.Unit.{test}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where QEMU 10 comes from, and what becomes of a machine that cannot have it."""
+"""Emulators that a machine needs: where QEMU 10 comes from, and which Bochs is refused."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-import build
-import data
+import debian
 import machine
 import matrix
-from console import BOOT, PROGRAM, SKIP, Test
+import tables
+from results import BOOT, PROGRAM, SKIP
+from tables import Test
 
 # Answers --version as QEMU does.
 QEMU = "#!/bin/sh\necho QEMU emulator version {} '(Debian)'\n"
@@ -37,7 +38,7 @@ class Qemu10(unittest.TestCase):
         self.bin = self.top / "bin"
         self.bin.mkdir()
         self.build = self.top / "build"
-        self.enterContext(mock.patch.object(build, "BUILD", self.build))
+        self.enterContext(mock.patch.object(debian, "BUILD", self.build))
         self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.bin}:/usr/bin:/bin"))
         self.enterContext(mock.patch.object(platform, "freedesktop_os_release",
                                             lambda: {"VERSION_CODENAME": "testing"}))
@@ -56,31 +57,31 @@ class Qemu10(unittest.TestCase):
 
     def test_installed(self) -> None:
         self.program("qemu-system-aarch64", QEMU.format("11.1.0"))
-        self.assertEqual(build.qemu10(), self.bin / "qemu-system-aarch64")
+        self.assertEqual(debian.qemu10(), self.bin / "qemu-system-aarch64")
         self.assertFalse(self.build.exists())
 
     def test_backports(self) -> None:
-        found = build.qemu10()
+        found = debian.qemu10()
         self.assertTrue(found.is_relative_to(self.build))
         self.assertEqual(
             (self.build / "qemu10/sources.list").read_text(),
-            f"deb [signed-by={build.KEYRING}] http://archive.example/debian/ "
+            f"deb [signed-by={debian.KEYRING}] http://archive.example/debian/ "
             "testing-backports main\n")
         self.archive("10.0.2", suite="")        # the second time asks for nothing
-        self.assertEqual(build.qemu10(), found)
+        self.assertEqual(debian.qemu10(), found)
 
     def test_unavailable(self) -> None:
         for version, suite, said in (("10.0.2", "", "E: no such suite"),
                                      ("9.2.0", "testing-backports", "does not run here, or is"),
                                      ("", "testing-backports", "does not run here, or is")):
             self.archive(version, suite)
-            with self.subTest(said), self.assertRaisesRegex(build.Unavailable, said):
-                build.qemu10()
+            with self.subTest(said), self.assertRaisesRegex(debian.Unavailable, said):
+                debian.qemu10()
 
     def test_skip(self) -> None:
         """Every suite of the machine, for the reason, and nothing is booted."""
         self.archive("10.0.2", suite="")
-        item = data.all_machines()["arm64-dic"]
+        item = tables.all_machines()["arm64-dic"]
         tests = [Test("kvm/a", [item.name]), Test("kvm/b", [item.name]), Test("kvm/c", ["other"])]
         with mock.patch.object(machine, "BUILD", self.build):
             _, results = matrix.run_one(item, tests, Path("/nonexistent"),
@@ -88,6 +89,30 @@ class Qemu10(unittest.TestCase):
         self.assertEqual([(result.suite, result.test, result.status) for result in results],
                          [(suite, PROGRAM, SKIP) for suite in (BOOT, "kvm/a", "kvm/b")])
         self.assertTrue(all("E: no such suite" in result.reason for result in results))
+
+
+class Bochs(unittest.TestCase):
+    """Stand-ins that print what Debian's do for --help."""
+
+    def check(self, text: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "bochs-bin"
+            path.write_text(f"#!/bin/sh\necho '{text}'\n")
+            path.chmod(0o755)
+            with mock.patch.dict(os.environ, PATH=f"{scratch}:/usr/bin:/bin"):
+                debian.check_bochs()
+
+    def test_version_3(self) -> None:
+        for version in ("3.0", "3.1.devel"):
+            with self.assertRaisesRegex(
+                    debian.Unavailable, f"needs Bochs 2.7, and this is {version}: KVM guests fail"):
+                self.check(f"   Bochs x86 Emulator {version}")
+
+    def test_version_2(self) -> None:
+        self.check("   Bochs x86 Emulator 2.7")
+        self.check("nothing that we know")
+        with mock.patch.dict(os.environ, PATH="/nowhere"):
+            self.assertEqual(debian.bochs_version(), "")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 import tarball
-from console import Test
+from tables import Test
 from settings import ARCHES, HERE
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from unittest import mock
 
 import build
-import data
+import debian
+import tables
 import machine
 import rootfs
-from console import Test
+from tables import Test
 from settings import Error
 
 # Stands for debootstrap: "downloads" a package that is built here.
@@ -49,7 +50,7 @@ class Rootfs(unittest.TestCase):
         # dpkg-deb wants this, whatever the umask
         os.chmod(self.top / "package/DEBIAN", 0o755)
         self.enterContext(mock.patch.object(rootfs, "BUILD", self.top / "build"))
-        self.enterContext(mock.patch.object(build, "archive",
+        self.enterContext(mock.patch.object(debian, "archive",
                                             lambda: ("http://archive.example/debian/", "testing")))
         self.enterContext(mock.patch.dict(os.environ, http_proxy="",
                                           PATH=f"{self.top}/bin:{os.environ['PATH']}"))
@@ -62,7 +63,7 @@ class Rootfs(unittest.TestCase):
                          ["DEBIAN/control", "DEBIAN/md5sums", "usr/bin/qemu"])
         self.assertEqual(
             (self.top / "asked").read_text().split()[-5:],
-            [f"--keyring={build.KEYRING}", "--force-check-gpg", "testing",
+            [f"--keyring={debian.KEYRING}", "--force-check-gpg", "testing",
              f"{root}.new", "http://archive.example/debian/"])
         (self.top / "archive").unlink()
         rootfs.make("arm64")        # the second time asks for nothing
@@ -110,10 +111,11 @@ class Guest(unittest.TestCase):
             found.append(([test.program for test in tests], bool(shell)))
 
         tests = [Test(f"kvm/{number}", [name], guest=guest) for number, guest in enumerate(guests)]
-        run = machine.Run(data.all_machines()[name], tests, lambda suite, what: None)
+        boot = machine.Boot(tables.all_machines()[name], tests, Path("/nowhere"),
+                            lambda suite, what: None)
         with mock.patch.object(build, "initramfs", initramfs), \
-                mock.patch.object(build, "busybox", lambda arch: Path("/bin/busybox")):
-            self.assertEqual(bool(run.guest(Path("/kernel"))), bool(found))
+                mock.patch.object(debian, "busybox", lambda arch: Path("/bin/busybox")):
+            self.assertEqual(bool(boot.guest(Path("/kernel"))), bool(found))
         return found
 
     def test_guest(self) -> None:

@@ -14,12 +14,15 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-import console
-import data
+import emulator
+import judge
+import tables
 import machine
 import walker
-from console import BOOT, FAIL, PASS, Result, Test
+from console import Log
+from results import BOOT, CRASH, FAIL, NOT_RUN, PASS, TIMEOUT, End, Result
 from settings import TREES
+from tables import Test
 
 TRACE = (Path(__file__).parent / "logs/walker.log").read_text()
 FIRST, SECOND = "kvm/a", "kvm/b"
@@ -45,11 +48,11 @@ def probed(old: str = "", new: str = "") -> list[str]:
 
 
 class Walker(unittest.TestCase):
-    def judge(self, lines: list[str], trace: str | None = TRACE) -> dict[tuple[str, str], Result]:
-        judge = console.Judge("m", console.kunit_parser(TREES["patched"]), console.cut(lines),
-                              trace=trace)
+    def judge(self, lines: list[str], trace: str | None = TRACE,
+              end: End | None = None) -> dict[tuple[str, str], Result]:
+        one = judge.Judge("m", judge.kunit_parser(TREES["patched"]), Log(lines), end, trace=trace)
         return {(result.suite, result.test): result
-                for result in judge.judge([Test(suite, ["m"]) for suite in PROBES])}
+                for result in one.judge([Test(suite, ["m"]) for suite in PROBES])}
 
     def failures(self, lines: list[str], trace: str = TRACE) -> dict[tuple[str, str], str]:
         return {name: result.reason for name, result in self.judge(lines, trace).items()
@@ -59,9 +62,9 @@ class Walker(unittest.TestCase):
         results = self.judge(probed())
         self.assertEqual({result.status for result in results.values()}, {PASS})
         self.assertEqual(list(results), [
-            (BOOT, "power-off"), (FIRST, "good"), (FIRST, "hardware walker: 4K WB, ignored"),
-            (FIRST, "hardware walker: 4K WC"), (FIRST, "hardware walker: 4K UC"),
-            (SECOND, "good"), (SECOND, "hardware walker: 2M UC"),
+            (BOOT, "power-off"), (FIRST, "good"), (SECOND, "good"),
+            (FIRST, "hardware walker: 4K WB, ignored"), (FIRST, "hardware walker: 4K WC"),
+            (FIRST, "hardware walker: 4K UC"), (SECOND, "hardware walker: 2M UC"),
             (SECOND, "hardware walker: interrupt")])
         self.assertEqual({result.row for result in results.values()}, {BOOT, FIRST, SECOND})
 
@@ -113,28 +116,54 @@ class Walker(unittest.TestCase):
         self.assertEqual(self.failures(probed(), trace), {})
 
     def test_missing_bracket(self) -> None:
-        reason = "the trace has 4 brackets, the program printed 5 probes"
         for trace in (TRACE.replace(walker.START, "", 1), TRACE[:TRACE.rindex(walker.START)]):
-            self.assertEqual(self.failures(probed(), trace), {
-                (FIRST, "hardware walker"): reason, (SECOND, "hardware walker"): reason})
+            self.check_miscount(probed(), trace, 4, 5)
+
+    def check_miscount(self, lines: list[str], trace: str, brackets: int, probes: int) -> None:
+        """If every program is well, nobody can say whose bracket or probe is missing: that is one
+        failure, of which all walks are a consequence."""
+        results = self.judge(lines, trace)
+        cause = results.pop((BOOT, walker.TEST))
+        self.assertEqual((cause.status, cause.reason), (
+            FAIL, f"the trace has {brackets} brackets, the programs printed {probes} probes"))
+        walks = [result for (_, test), result in results.items() if test.startswith(walker.TEST)]
+        self.assertEqual([(result.status, result.cause) for result in walks],
+                         [(NOT_RUN, cause.name)] * probes)
+        self.assertEqual({result.status for result in results.values() if result not in walks},
+                         {PASS})
+
+    def test_program_that_dies_in_a_bracket(self) -> None:
+        """It is the cause, and what was traced before it counts."""
+        lines = probed()
+        end = next(number for number, line in enumerate(lines) if f"start {SECOND}" in line)
+        trace = TRACE[:TRACE.rindex("(len=8, WB)")]
+        for died, cause in ((lines[:end + 2], f"m {SECOND} program"),
+                            (probed(f"end {SECOND} exit=0", f"end {SECOND} signal=9"),
+                             f"m {SECOND} program")):
+            results = self.judge(died, trace if len(died) < len(lines) else trace + walker.START,
+                                 End(SECOND, CRASH, "panic"))
+            bad = {name: result for name, result in results.items() if result.status != PASS}
+            self.assertEqual([result.name for result in bad.values() if not result.cause], [cause])
+            self.assertEqual({result.cause for result in bad.values()} - {""},
+                             {cause} if len(bad) > 1 else set())
+            self.assertEqual([name for name in results if name[0] == FIRST and name not in bad], [
+                (FIRST, "good"), (FIRST, "hardware walker: 4K WB, ignored"),
+                (FIRST, "hardware walker: 4K WC"), (FIRST, "hardware walker: 4K UC")])
 
     def test_missing_probe(self) -> None:
-        reason = "the trace has 5 brackets, the program printed 4 probes"
-        self.assertEqual(self.failures(probed("# memtype-probe: row=2M", "# row=2M")), {
-            (FIRST, "hardware walker"): reason, (SECOND, "hardware walker"): reason})
+        self.check_miscount(probed("# memtype-probe: row=2M", "# row=2M"), TRACE, 5, 4)
 
     def test_brackets_without_any_probe(self) -> None:
         self.assertEqual(
             self.failures(probed("memtype-probe", "memtype_probe")),
-            {(BOOT, "hardware walker"): "the trace has 5 brackets, the program printed 0 probes"})
+            {(BOOT, "hardware walker"): "the trace has 5 brackets, the programs printed 0 probes"})
 
     def test_no_brackets_and_no_probes(self) -> None:
         trace = "".join(TRACE.splitlines(keepends=True)[:3])
         self.assertEqual(self.failures(probed("memtype-probe", "memtype_probe"), trace), {})
 
     def test_no_trace(self) -> None:
-        self.assertEqual(set(self.failures(probed(), "").values()),
-                         {"the trace has 0 brackets, the program printed 5 probes"})
+        self.check_miscount(probed(), "", 0, 5)
 
     def test_trace_that_ends(self) -> None:
         """Wherever the trace is cut off, what it lacks does not pass."""
@@ -158,21 +187,22 @@ class Ends(unittest.TestCase):
     def setUp(self) -> None:
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
-        self.enterContext(mock.patch.object(machine, "BUILD", Path(scratch.name)))
-
-    def run_bochs(self) -> machine.Run:
-        run = machine.Run(data.all_machines()["x86-intel"], [], lambda suite, what: None)
-        run.directory.mkdir(parents=True, exist_ok=True)
-        return run
+        bochs = next(item for item in tables.all_machines().values() if item.emulator == "bochs")
+        self.boot = machine.Boot(bochs, [Test(FIRST, ["m"])], Path(scratch.name),
+                                 lambda suite, what: None)
+        self.boot.emulator = mock.Mock()
+        self.boot.emulator.process.returncode = 1
+        self.boot.emulator.cpu.return_value = self.boot.emulator.waited.return_value = 0.0
+        self.boot.pulse = emulator.Pulse(self.boot.emulator)
 
     def end(self, trace: str, log: str) -> str:
         """What machine.py says of Bochs's end after all programs ran."""
-        run = self.run_bochs()
-        run.trace.write_text(trace)
-        (run.directory / "bochs.log").write_text(log)
-        run.process, run.done = mock.Mock(returncode=1), True
-        run.check_exit()
-        return run.ended
+        self.boot.trace.write_text(trace)
+        (self.boot.directory / "bochs.log").write_text(log)
+        self.boot.log.done, self.boot.end = True, None
+        self.boot.check_exit()
+        end: End | None = self.boot.end
+        return end.reason if end else ""
 
     def test_power_off(self) -> None:
         self.assertEqual(self.end(TRACE, f"i[ACPI  ] {machine.BOCHS_POWER_OFF}"), "")
@@ -183,16 +213,14 @@ class Ends(unittest.TestCase):
         self.assertRegex(self.end(TRACE, ""), "status 1$")
 
     def test_bracket_without_an_end(self) -> None:
-        run = self.run_bochs()
-        run.start_time = run.since
-        run.enter(FIRST, 60)
-        run.trace.touch()
-        os.truncate(run.trace, walker.TRACE_LIMIT)
-        self.assertFalse(run.is_over(True))
-        os.truncate(run.trace, walker.TRACE_LIMIT + 1)
-        self.assertTrue(run.is_over(True))
-        self.assertEqual((run.ended, run.overtime),
-                         ("the trace of a bracket without an end is over 64 MiB", FIRST))
+        self.boot.enter(FIRST)
+        self.boot.trace.touch()
+        os.truncate(self.boot.trace, walker.TRACE_LIMIT)
+        self.assertFalse(self.boot.is_over(True))
+        os.truncate(self.boot.trace, walker.TRACE_LIMIT + 1)
+        self.assertTrue(self.boot.is_over(True))
+        self.assertEqual(self.boot.end, End(
+            FIRST, TIMEOUT, "the trace of a bracket without an end is over 64 MiB"))
 
 
 if __name__ == "__main__":

@@ -94,6 +94,15 @@ static void hang(void)
 		pause();
 }
 
+/* Busy for ever, with a guest that is well. */
+static void spin(void)
+{
+	begin(2);
+	ksft_test_result_pass("good\n");
+	for (;;)
+		;
+}
+
 static void warn(void)
 {
 	begin(1);
@@ -150,7 +159,7 @@ int main(int argc, char **argv)
 	} ways[] = {
 		{ "pass", pass }, { "fail", fail }, { "skip", skip }, { "skip-all", skip_all },
 		{ "zero", zero }, { "truncated", truncated }, { "exit-code", exit_code },
-		{ "killed", killed }, { "hang", hang }, { "warn", warn }, { "panic", panic },
+		{ "killed", killed }, { "hang", hang }, { "spin", spin }, { "warn", warn }, { "panic", panic },
 		{ "flood", flood }, { "noise", noise },
 	};
 

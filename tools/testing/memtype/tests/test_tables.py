@@ -11,12 +11,12 @@ from pathlib import Path
 from unittest import mock
 
 import build
-import data
+import tables
 import settings
-from console import Test
+from tables import Test
 from settings import Error
 
-MACHINES = data.all_machines()
+MACHINES = tables.all_machines()
 # Those that run every test which names no machines.
 ALL_ROUND = {name: item for name, item in MACHINES.items() if not item.suites
              and not item.config}
@@ -24,15 +24,16 @@ ALL_ROUND = {name: item for name, item in MACHINES.items() if not item.suites
 
 class Tables(unittest.TestCase):
     def read(self, text: str, kernel: str = "patched",
-             machines: dict[str, data.Machine] | None = None) -> list[Test]:
+             machines: dict[str, tables.Machine] | None = None) -> list[Test]:
         with tempfile.TemporaryDirectory() as scratch:
-            (Path(scratch) / "tests.toml").write_text(text)
-            with mock.patch.object(data, "HERE", Path(scratch)), \
+            for name in tables.TESTS:
+                (Path(scratch) / name).write_text(text if name == "tests.toml" else "")
+            with mock.patch.object(settings, "HERE", Path(scratch)), \
                     mock.patch.object(settings, "KERNEL", kernel):
-                return data.all_tests(machines or ALL_ROUND)
+                return tables.all_tests(machines or ALL_ROUND)
 
     def test_the_real_ones(self) -> None:
-        tests = data.all_tests(MACHINES)
+        tests = tables.all_tests(MACHINES)
         self.assertLessEqual({"x86-amd", "x86-intel", "arm64-fwb", "arm64-nofwb"}, set(MACHINES))
         self.assertTrue(all(any(name in test.machines for test in tests) for name in MACHINES))
 
@@ -43,9 +44,9 @@ class Tables(unittest.TestCase):
         self.assertNotEqual(one.cpu, other.cpu)
         for values, said in (({"like": "b"}, "a: no machine b above it"),
                              ({**dataclasses.asdict(one), "config": "c"}, "a: unknown config c")):
-            with mock.patch.object(data, "read", return_value={"a": values}), \
+            with mock.patch.object(settings, "table", return_value={"a": values}), \
                     self.assertRaisesRegex(Error, said):
-                data.all_machines()
+                tables.all_machines()
 
     def test_defaults(self) -> None:
         test, = self.read('[[test]]\nsuite = "kvm/a"\ntimeout = 5')
@@ -53,13 +54,14 @@ class Tables(unittest.TestCase):
         self.assertEqual(test.machines, list(ALL_ROUND))
 
     def test_suites(self) -> None:
-        machines = {**ALL_ROUND, "small": dataclasses.replace(MACHINES["arm64-fwb"],
-                                                              suites=["kvm/a"])}
+        machines = {**ALL_ROUND, "small": dataclasses.replace(
+            MACHINES["arm64-fwb"], name="small", family=["small"],
+            suites=["kvm/a"])}
         text = ('[[test]]\nsuite = "kvm/a"\n[[test]]\nsuite = "kvm/b"\n'
                 '[[test]]\nsuite = "kvm/c"\nmachines = ["small"]')
         self.assertEqual([test.machines for test in self.read(text, machines=machines)],
                          [[*ALL_ROUND, "small"], list(ALL_ROUND), ["small"]])
-        with self.assertRaisesRegex(Error, "small: tests.toml has no suite kvm/a"):
+        with self.assertRaisesRegex(Error, "small: there is no suite kvm/a"):
             self.read('[[test]]\nsuite = "kvm/b"', machines=machines)
 
     def test_mistakes(self) -> None:
@@ -88,12 +90,13 @@ class Tables(unittest.TestCase):
     def test_base_has_no_such_test(self) -> None:
         text = '[[test]]\nsuite = "a"\n[[test]]\nsuite = "b"\nbase = false'
         for kernel, suites in (("patched", ["a", "b"]), ("base", ["a"])):
-            with mock.patch.object(data, "all_machines", return_value=ALL_ROUND), \
-                    mock.patch.object(data, "read", return_value=tomllib.loads(text)), \
+            with mock.patch.object(tables, "all_machines", return_value=ALL_ROUND), \
+                    mock.patch.object(settings, "table", lambda name: tomllib.loads(
+                        text if name == "tests.toml" else "")), \
                     mock.patch.object(settings, "KERNEL", kernel), \
                     mock.patch.object(settings, "MACHINE", ""), \
                     mock.patch.object(settings, "TEST", ""):
-                self.assertEqual([test.suite for test in data.select()[1]], suites)
+                self.assertEqual([test.suite for test in tables.select()[1]], suites)
 
     def test_config(self) -> None:
         """A machine runs with its own kernel configuration only; make list shows all."""
@@ -101,22 +104,22 @@ class Tables(unittest.TestCase):
                                       ("debug", "x86-amd", "x86-intel"),
                                       ("vmm", "arm64-vmm", "arm64-nofwb")):
             with self.subTest(config), mock.patch.object(settings, "CONFIG", config):
-                machines, _ = data.select()
+                machines, _ = tables.select()
                 self.assertIn(there, machines)
                 self.assertNotIn(absent, machines)
-                self.assertLessEqual({there, absent}, set(data.select(every=True)[0]))
+                self.assertLessEqual({there, absent}, set(tables.select(every=True)[0]))
 
     def test_guest_programs(self) -> None:
         text = '[[test]]\nsuite = "kvm/a"\nguest = ["memtype/b"]\nmachines = ["x86-amd"]'
-        with mock.patch.object(data, "all_tests", return_value=self.read(text)):
-            self.assertEqual(data.programs("x86_64"), [Path("kvm/a"), Path("memtype/b")])
-            self.assertEqual(data.programs("arm64"), [])
+        with mock.patch.object(tables, "all_tests", return_value=self.read(text)):
+            self.assertEqual(tables.programs("x86_64"), [Path("kvm/a"), Path("memtype/b")])
+            self.assertEqual(tables.programs("arm64"), [])
 
     def test_filters(self) -> None:
         def names(machine: str, test: str) -> tuple[list[str], list[str]]:
             with mock.patch.object(settings, "MACHINE", machine), \
                     mock.patch.object(settings, "TEST", test):
-                machines, tests = data.select()
+                machines, tests = tables.select()
                 return list(machines), [item.suite for item in tests]
 
         self.assertEqual(names("arm64-*", "kunit"),
@@ -135,7 +138,7 @@ class Tables(unittest.TestCase):
                     mock.patch.object(settings, "MACHINE", machine), \
                     mock.patch.object(settings, "TEST", test), \
                     self.assertRaisesRegex(Error, said):
-                data.select()
+                tables.select()
 
 
 class Options(unittest.TestCase):

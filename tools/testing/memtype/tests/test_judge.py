@@ -10,12 +10,15 @@ from __future__ import annotations
 import unittest
 from pathlib import Path
 
-import console
-from console import BOOT, CRASH, FAIL, KUNIT, NONE, PASS, PROGRAM, SKIP, TIMEOUT, Result, Test
+import judge
+from console import Log
+from results import (BOOT, CRASH, FAIL, HANG, KUNIT, NOT_RUN, PASS, PROGRAM, SKIP, TIMEOUT, XFAIL,
+                     End, Result)
 from settings import TREES
+from tables import Test
 
 LOGS = Path(__file__).parent / "logs"
-PARSER = console.kunit_parser(TREES["patched"])
+PARSER = judge.kunit_parser(TREES["patched"])
 HOST = Test("kvm/memtype_host_test", ["m"], 30)
 
 
@@ -23,11 +26,11 @@ def way(name: str, **values: object) -> Test:
     return Test(f"memtype/{name}", ["m"], 30, **values)  # type: ignore[arg-type]
 
 
-class Console(unittest.TestCase):
-    def judge(self, lines: list[str], *tests: Test, ended: str = "", overtime: str = "",
-              ) -> dict[tuple[str, str], Result]:
-        judge = console.Judge("m", PARSER, console.cut(lines), ended, overtime)
-        return {(result.suite, result.test): result for result in judge.judge(tests)}
+class Judged(unittest.TestCase):
+    def judge(self, lines: list[str], *tests: Test,
+              end: End | None = None) -> dict[tuple[str, str], Result]:
+        results = judge.Judge("m", PARSER, Log(lines), end).judge(tests)
+        return {(result.suite, result.test): result for result in results}
 
     def recorded(self, name: str) -> list[str]:
         return (LOGS / f"{name}.log").read_text().splitlines()
@@ -36,9 +39,9 @@ class Console(unittest.TestCase):
         return next(number for number, line in enumerate(lines)
                     if line.endswith("> end memtype/pass exit=0"))
 
-    def one(self, test: Test, **more: str) -> dict[str, Result]:
+    def one(self, test: Test) -> dict[str, Result]:
         """The results of one suite of the recorded log of all ways."""
-        results = self.judge(self.recorded("ways"), test, **more)
+        results = self.judge(self.recorded("ways"), test)
         return {name: result for (suite, name), result in results.items() if suite == test.suite}
 
     def statuses(self, test: Test) -> dict[str, str]:
@@ -57,8 +60,27 @@ class Console(unittest.TestCase):
         self.assertEqual(self.statuses(way("pass"))["a value"], FAIL)
 
     def test_row_that_is_not_printed(self) -> None:
-        test = way("fail", rows={"a value": {"m": "WB"}})
-        self.assertEqual(self.statuses(test)["a value"], NONE)
+        """It fails for itself, unless something else is wrong with the program."""
+        rows = {"another value": {"m": "WB"}}
+        result = self.one(way("exit-code", rows=rows))["another value"]
+        self.assertEqual((result.status, result.cause),
+                         (NOT_RUN, "m memtype/exit-code program"))
+        lines = self.recorded("ways")
+        result = self.judge(lines, way("noise", rows=rows))["memtype/noise", "another value"]
+        self.assertEqual((result.status, result.cause), (FAIL, ""))
+        self.assertTrue(result.log)
+
+    def test_skip_does_not_hide_a_row(self) -> None:
+        result = self.one(way("skip-all", rows={"a value": {"m": "WB"}}))["a value"]
+        self.assertEqual(result.status, FAIL)
+
+    def test_computed(self) -> None:
+        lines = [line.replace("forced=no", "forced=no computed=yes")
+                 for line in self.recorded("ways")]
+        test = way("pass", rows={"a value": {"m": "WB"}})
+        for given, computed in ((lines, True), (self.recorded("ways"), False)):
+            result = self.judge(given, test)[test.suite, "a value"]
+            self.assertEqual((result.status, result.computed), (PASS, computed))
 
     def test_forced(self) -> None:
         lines = [line.replace("forced=no", "forced=yes") for line in self.recorded("ways")]
@@ -73,10 +95,33 @@ class Console(unittest.TestCase):
     def test_expected_failure(self) -> None:
         results = self.one(way("fail", fails={"broken": "a reason"}))
         self.assertEqual((results["broken"].status, results["broken"].reason),
-                         (SKIP, "fails as expected: a reason"))
+                         (XFAIL, "a reason"))
         self.assertEqual(results["good"].status, PASS)
         # Nor does the program fail for its exit code alone.
         self.assertNotIn(PROGRAM, results)
+
+    def test_expected_failure_hides_no_other_exit_code(self) -> None:
+        lines = [line.replace("end memtype/fail exit=1", "end memtype/fail exit=2")
+                 for line in self.recorded("ways")]
+        result = self.judge(lines, way("fail", fails={"broken": "a reason"}))
+        self.assertEqual(result["memtype/fail", PROGRAM].reason, "exit code 2")
+
+    def test_expected_skips(self) -> None:
+        """A skip is one that the table has, for the reason that it has; and it must be one."""
+        name, why = "needs another machine", "needs another machine"
+        for skips, statuses in (
+                ({name: why}, {"good": PASS, name: SKIP}),
+                ({"needs *": "*machine"}, {"good": PASS, name: SKIP}),
+                ({name: "no EPT"}, {"good": PASS, name: FAIL}),
+                ({}, {"good": PASS, name: FAIL}),
+                ({name: why, "good": why}, {"good": FAIL, name: SKIP})):
+            with self.subTest(skips):
+                results = self.one(way("skip", skips={"m": skips}))
+                self.assertEqual({test: result.status for test, result in results.items()},
+                                 statuses)
+        self.assertEqual(self.one(way("skip", skips={"m": {}}))[name].reason,
+                         f"unexpected skip: {why}")
+        self.assertEqual(self.statuses(way("skip", skips={"other": {}}))[name], SKIP)
 
     def test_unexpected_pass(self) -> None:
         result = self.one(way("fail", fails={"good": "a reason"}))["good"]
@@ -97,7 +142,7 @@ class Console(unittest.TestCase):
         self.assertEqual(results["memtype/skip", "elsewhere"].status, FAIL)
 
     def test_zero_tests(self) -> None:
-        self.assertEqual(self.statuses(way("zero")), {PROGRAM: NONE})
+        self.assertEqual(self.statuses(way("zero")), {PROGRAM: FAIL})
 
     def test_truncated(self) -> None:
         statuses = self.statuses(way("truncated"))
@@ -165,15 +210,15 @@ class Console(unittest.TestCase):
         results = self.one(way("noise"))
         self.assertEqual([result.status for result in results.values()], [PASS])
         self.assertIn("abcdefghijklmnopqrstuvwxyz" * 50,
-                      "".join(console.cut(self.recorded("ways"))
+                      "".join(Log(self.recorded("ways"))
                               .programs["memtype/noise"].output()))
 
     def test_panic(self) -> None:
-        results = self.judge(self.recorded("panic"), way("panic"), way("pass"))
+        results = self.judge(self.recorded("panic"), way("panic"), way("pass"),
+                             end=End("memtype/panic", CRASH, "Kernel panic"))
         self.assertEqual(results["memtype/panic", "good"].status, PASS)
         self.assertEqual(results["memtype/panic", PROGRAM].status, CRASH)
-        self.assertEqual(results["memtype/pass", PROGRAM].status, NONE)
-        self.assertEqual(results[BOOT, "power-off"].status, CRASH)
+        self.assertNotIn(("memtype/pass", PROGRAM), results)
         self.assertIn("lkdtm_PANIC", "\n".join(results["memtype/panic", PROGRAM].log))
 
     def test_second_banner(self) -> None:
@@ -185,21 +230,26 @@ class Console(unittest.TestCase):
 
     def test_hang(self) -> None:
         results = self.judge(self.recorded("hang"), way("hang"), way("pass"),
-                             ended="over its limit of 3 s", overtime="memtype/hang")
+                             end=End("memtype/hang", HANG, "hangs"))
         self.assertEqual(results["memtype/hang", "good"].status, PASS)
-        self.assertEqual(results["memtype/hang", PROGRAM].status, TIMEOUT)
-        self.assertEqual(results["memtype/pass", PROGRAM].status, NONE)
+        self.assertEqual(results["memtype/hang", PROGRAM].status, HANG)
+        self.assertEqual({suite for suite, _ in results}, {BOOT, "memtype/hang"})
+        # One cause is one failure: the boot is none.
+        self.assertEqual([result.test for result in results.values() if result.status != PASS],
+                         [PROGRAM])
 
     def test_hang_before_any_output(self) -> None:
         lines = self.recorded("hang")
         start = next(number for number, line in enumerate(lines) if "> start" in line)
-        results = self.judge(lines[:start + 1], way("hang"), overtime="memtype/hang", ended="over")
+        results = self.judge(lines[:start + 1], way("hang"),
+                             end=End("memtype/hang", TIMEOUT, "over"))
         self.assertEqual(results["memtype/hang", PROGRAM].status, TIMEOUT)
-        results = self.judge(lines[:start + 1], way("hang"), ended="the emulator died")
+        results = self.judge(lines[:start + 1], way("hang"))
         self.assertEqual(results["memtype/hang", PROGRAM].status, CRASH)
 
     def test_hang_in_kunit(self) -> None:
-        results = self.judge(self.recorded("ways")[:5], KUNIT_TEST, ended="over", overtime=BOOT)
+        results = self.judge(self.recorded("ways")[:5], KUNIT_TEST,
+                             end=End(KUNIT, TIMEOUT, "over"))
         self.assertEqual(results[KUNIT, PROGRAM].status, TIMEOUT)
 
     def test_console_that_ends(self) -> None:
@@ -217,13 +267,12 @@ class Console(unittest.TestCase):
         self.assertEqual(self.judge(lines, way("pass"))["memtype/pass", PROGRAM].status, CRASH)
 
     def test_no_console(self) -> None:
-        results = self.judge([], KUNIT_TEST, HOST, ended="the emulator ended by itself")
+        results = self.judge([], KUNIT_TEST, HOST, end=End(BOOT, CRASH, "the emulator died"))
         self.assertEqual(results[BOOT, "boot"].status, CRASH)
-        self.assertEqual(results[HOST.suite, PROGRAM].status, NONE)
-        self.assertEqual(results[KUNIT, PROGRAM].status, CRASH)
+        self.assertEqual(list(results), [(BOOT, "boot")])
 
     def test_boot_over_time(self) -> None:
-        results = self.judge([], HOST, ended="over its limit of 60 s", overtime=BOOT)
+        results = self.judge([], HOST, end=End(BOOT, TIMEOUT, "over its limit"))
         self.assertEqual(results[BOOT, "boot"].status, TIMEOUT)
 
     def test_kunit_then_kselftest(self) -> None:
@@ -284,9 +333,8 @@ class Console(unittest.TestCase):
             def parse_run_tests(_: list[str]) -> None:
                 raise ValueError("confused")
 
-        judge = console.Judge("m", Broken, console.cut(  # type: ignore[arg-type]
-            self.recorded("ways")))
-        results = {result.test: result for result in judge.judge([way("pass")])}
+        one = judge.Judge("m", Broken, Log(self.recorded("ways")))  # type: ignore[arg-type]
+        results = {result.test: result for result in one.judge([way("pass")])}
         self.assertEqual(results["KTAP"].status, FAIL)
         self.assertIn("confused", results["KTAP"].reason)
 

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What machines need beside a kernel: Debian packages of other architectures and suites.
+
+They come from the archive that this Debian itself comes from, by a package state of their own, and
+are only unpacked, below BUILD. And whether an installed emulator is one that can be used.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from settings import ARCHES, BUILD, Error, fail, output, say
+
+# What the Debian archive is signed with, on every Debian.
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+class Unavailable(Error):
+    """What a machine needs cannot be had here: its tests are skipped, for this reason."""
+
+
+def download(package: str, state: Path, *options: str) -> Path:
+    """A Debian package, with a package manager state of our own: the user's is left alone."""
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()
+    command = ["apt-get", "-o", f"Dir::State={state}/state",
+               "-o", f"Dir::State::status={state}/status", "-o", f"Dir::Cache={state}/cache",
+               "-o", "APT::Sandbox::User=root", "-o", "APT::Update::Error-Mode=any", *options]
+    output([*command, "update"])
+    output([*command, "download", package], cwd=state)
+    return next(state.glob(f"{package}_*.deb"))
+
+
+def busybox(arch: str) -> Path:
+    """A static shell for `make shell`; another architecture's package is only unpacked here."""
+    if not ARCHES[arch].cross:
+        return Path("/bin/busybox")
+    debian = ARCHES[arch].debian
+    out = BUILD / "busybox" / arch
+    found = out / "bin/busybox"
+    if found.exists():
+        return found
+    say(f"  downloading the {arch} busybox-static")
+    output(["dpkg", "-x", download("busybox-static", BUILD / "busybox" / "apt",
+                                   "-o", f"APT::Architecture={debian}",
+                                   "-o", f"APT::Architectures={debian}"), out])
+    return found
+
+
+def qemu_major(program: Path) -> int:
+    """The first number of a QEMU's version; 0 if it does not run."""
+    done = subprocess.run([program, "--version"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=False)
+    match = re.search(r"version (\d+)", done.stdout)
+    return int(match[1]) if match else 0
+
+
+def archive() -> tuple[str, str]:
+    """Where this Debian itself comes from: the archive and the code name."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    archives = output(["apt-get", "indextargets", "--format", "$(REPO_URI)",
+                       "Created-By: Packages", "Origin: Debian", "Label: Debian",
+                       "Component: main", f"Codename: {codename}"]).split()
+    if not archives:
+        fail(f"apt has no package list of “Debian {codename} main”")
+    return archives[0], codename
+
+
+def qemu10() -> Path:
+    """A qemu-system-aarch64 of version 10 or newer: the installed one, or that of the backports.
+
+    The package of the backports is only unpacked here; the libraries that it needs are those that
+    the installed QEMU needs. Its archive is the one that this Debian itself comes from.
+    """
+    name = "usr/bin/qemu-system-aarch64"
+    installed = shutil.which(Path(name).name)
+    if installed and qemu_major(Path(installed)) >= 10:
+        return Path(installed)
+    out = BUILD / "qemu10"
+    root, fresh = out / "root", out / "unpacking"
+    try:
+        if not root.exists():
+            mirror, codename = archive()
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            (out / "sources.list").write_text(
+                f"deb [signed-by={KEYRING}] {mirror} {codename}-backports main\n")
+            package = download("qemu-system-arm", out / "apt",
+                               "-o", f"Dir::Etc::sourcelist={out}/sources.list",
+                               "-o", "Dir::Etc::sourceparts=-")
+            output(["dpkg", "-x", package, fresh])
+            if qemu_major(fresh / name) < 10:
+                fail("that of the backports does not run here, or is older")
+            fresh.rename(root)
+    except (Error, OSError) as error:
+        lines = str(error).splitlines()
+        why = next((line for line in lines if line.startswith("E: ")), lines[-1])
+        raise Unavailable(f"needs QEMU 10, which cannot be had: {why}") from error
+    return root / name
+
+
+def bochs_version() -> str:
+    """The version of the installed Bochs; empty if there is none, or it does not say."""
+    try:
+        done = subprocess.run(["bochs-bin", "--help"], text=True, stdin=subprocess.DEVNULL,
+                              capture_output=True, check=False)
+    except OSError:
+        return ""
+    match = re.search(r"Bochs x86 Emulator (\S+)", done.stdout + done.stderr)
+    return match[1] if match else ""
+
+
+def check_bochs() -> None:
+    """Refuses a Bochs that cannot run KVM-Intel's guests."""
+    version = bochs_version()
+    if version and int(version.split(".")[0]) >= 3:
+        raise Unavailable(f"needs Bochs 2.7, and this is {version}: KVM guests fail to enter there "
+                          "(FAIL_ENTRY on 3.0), or Linux does not boot (3.1)")

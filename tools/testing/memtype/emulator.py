@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The process of an emulator: what it uses of this machine, and that it never outlives the runner.
+
+Nothing here asks how long something takes by the clock on the wall. What an emulator has done is
+the CPU time that it used, however many others want the CPU, too. An emulator that does nothing is
+one that neither ran nor waited for a CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+import tty
+from pathlib import Path
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+# A machine hangs if its console is silent for so many seconds in which its emulator neither ran nor
+# waited for a CPU for more than this part of the time. The CPUs of a guest that sleeps need 1 to
+# 5 % here (an idle Linux, 2 CPUs, QEMU 7.2).
+SILENCE, IDLE = 25.0, 0.15
+# How often one must have looked meanwhile, so as not to take a runner that was stopped for a hang.
+LOOKS = 50
+
+
+class Emulator:
+    """A running emulator, in a session of its own, so that all that it starts ends with it."""
+
+    def __init__(self, command: list[str], directory: Path) -> None:
+        with (directory / "emulator.log").open("wb") as log:
+            # stdin must not be a terminal: whenever the guest is idle, Bochs waits for a key there
+            # for 1 ms (bx_term_gui_c::sim_is_idle), which makes timers in the guest very slow.
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=directory, env={**os.environ, "TERM": "screen"}, start_new_session=True)
+        self.proc = Path("/proc") / str(self.process.pid)
+        self.terminals: dict[str, int] = {}     # of the emulator's own, by number: what we read
+        self.cpu_time = 0.0
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def cpu(self) -> float:
+        """Seconds of CPU time that it used, in all its threads; the last known if it has ended."""
+        try:
+            fields = (self.proc / "stat").read_text().rpartition(")")[2].split()
+            self.cpu_time = max(self.cpu_time, (int(fields[11]) + int(fields[12])) * TICK)
+        except OSError:
+            pass
+        return self.cpu_time
+
+    def waited(self) -> float:
+        """Seconds that its threads, as far as they are there, waited for a CPU."""
+        total = 0
+        for path in self.proc.glob("task/*/schedstat"):
+            try:
+                total += int(path.read_text().split()[1])
+            except (OSError, IndexError):
+                continue    # that thread has ended, or the kernel does not count
+        return total / 1e9
+
+    def drain(self) -> None:
+        """Reads what the emulator draws on terminals that it opened itself.
+
+        Bochs with its debugger writes its text screen to the master of a terminal of its own. When
+        nobody reads that, the line discipline is full at some time, and Bochs sleeps for ever.
+        """
+        for path in self.proc.glob("fd/*"):
+            try:
+                if os.readlink(path) not in ("/dev/ptmx", "/dev/pts/ptmx"):
+                    continue
+                info = (self.proc / "fdinfo" / path.name).read_text()
+                number = re.search(r"^tty-index:\s*(\d+)$", info, re.M)
+                if number and number[1] not in self.terminals:
+                    self.terminals[number[1]] = open_terminal(number[1])
+            except OSError:
+                continue    # it has ended, or the terminal is not ready
+        for terminal in self.terminals.values():
+            try:
+                while os.read(terminal, 1 << 16):
+                    pass
+            except OSError:
+                continue    # nothing more to read, or it is closed
+
+    def kill(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        for terminal in self.terminals.values():
+            os.close(terminal)
+        self.terminals.clear()
+
+
+def open_terminal(number: str) -> int:
+    """The slave of a terminal, to read what comes at once and to echo nothing."""
+    terminal = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    tty.setraw(terminal)
+    return terminal
+
+
+class Pulse:
+    """Tells an emulator that hangs from one that is slow, or that gets little of the CPU."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self.beat()
+
+    def beat(self) -> None:
+        """The console said something, or the emulator did something."""
+        self.since, self.looks = time.monotonic(), 0
+        self.busy = self.emulator.cpu() + self.emulator.waited()
+
+    def stopped(self) -> bool:
+        """Whether it hangs; to be asked regularly."""
+        self.looks += 1
+        silence = time.monotonic() - self.since
+        if silence < SILENCE or self.looks < LOOKS:
+            return False
+        if self.emulator.cpu() + self.emulator.waited() - self.busy < IDLE * silence:
+            return True
+        self.beat()
+        return False
