@@ -14,6 +14,7 @@ import build
 import check
 import mutate
 import sphinx
+import tables
 import tree
 from settings import REPO
 
@@ -86,7 +87,7 @@ class Modules(unittest.TestCase):
                 out.parent.mkdir(parents=True)
                 subprocess.run(["gcc", "-x", "c", "-c", "-o", out, "-"], input=source, text=True,
                                check=True)
-            problem, = check.modules("x86_64")
+            problem, = check.modules()
         self.assertIn("vfio_iommu_type1.ko uses nothing", problem)
 
 
@@ -130,6 +131,34 @@ class Trailers(unittest.TestCase):
         self.assertIn("2.patch must have one trailer", second)
         self.assertIn("machines.toml has no vax", third)
         self.assertIn("defect.patch does not apply", defect)
+
+
+class Files(unittest.TestCase):
+    def test_stray_files(self) -> None:
+        """Each file has its place, and what has none is named."""
+        stray = ["hang.enf.out", "tools/testing/memtype/notes.txt", "mm/memtype.c.orig",
+                 "build/linux/Makefile.old"]
+        with mock.patch.object(check.settings, "output",
+                               return_value="\n".join(["README.md", "mm/memtype.c", *stray])):
+            self.assertEqual([line.split(": ")[0] for line in check.stray_files()], stray)
+        self.assertEqual(check.stray_files(), [])
+
+    def test_upstream_programs(self) -> None:
+        """Each of upstream's programs runs or is left out, and none does both."""
+        machine = mock.Mock(arch="arm64", compat=True)
+        for runs, out, said in (
+                (["kvm/a"], ["kvm/b"], []),
+                (["kvm/a"], [], ["m: upstream.toml says nothing of kvm/b"]),
+                (["kvm/a", "kvm/b"], ["kvm/b"],
+                 ["m: runs kvm/b, which upstream.toml says that it leaves out"]),
+                (["kvm/a"], ["kvm/b", "kvm/c"], ["m: upstream has no kvm/c"])):
+            tests = [tables.Test(name, ["m"], program=name) for name in runs]
+            left_out = [tables.LeftOut(name, ["m"], "why", "fail") for name in out]
+            with mock.patch.object(tables, "all_machines", return_value={"m": machine}), \
+                    mock.patch.object(tables, "all_tests", return_value=tests), \
+                    mock.patch.object(tables, "left_out", return_value=left_out), \
+                    mock.patch.object(build, "upstream_programs", return_value=["kvm/a", "kvm/b"]):
+                self.assertEqual(check.upstream_programs(), said)
 
 
 class OurLines(unittest.TestCase):

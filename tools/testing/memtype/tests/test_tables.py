@@ -64,6 +64,52 @@ class Tables(unittest.TestCase):
         with self.assertRaisesRegex(Error, "small: there is no suite kvm/a"):
             self.read('[[test]]\nsuite = "kvm/b"', machines=machines)
 
+    def like(self) -> dict[str, tables.Machine]:
+        """A machine, one like it, and one like it with suites of its own."""
+        one = dataclasses.replace(MACHINES["arm64-fwb"], name="one", family=["one"])
+        return {"one": one, "two": dataclasses.replace(one, name="two", family=["two", "one"]),
+                "few": dataclasses.replace(one, name="few", family=["few", "one"],
+                                           suites=["kvm/a"])}
+
+    def test_a_new_machine_is_one_entry(self) -> None:
+        """What is like another one runs what that runs, and must read what that must read."""
+        text = ('[[test]]\nsuite = "kvm/a"\nmachines = ["one"]\n[test.rows]\n'
+                '"row" = { one = "WB" }\n"other" = { one = "WB", two = "WC" }\n'
+                '"none" = { one = "WB", two = "" }\n'
+                '[test.skips]\n"t" = { one = "no device" }\n'
+                '[[test]]\nsuite = "kvm/b"\nmachines = ["one"]')
+        first, second = self.read(text, machines=self.like())
+        self.assertEqual((first.machines, second.machines), (["one", "two", "few"], ["one", "two"]))
+        self.assertEqual(first.rows, {"row": {"one": "WB", "two": "WB", "few": "WB"},
+                                      "other": {"one": "WB", "two": "WC", "few": "WB"},
+                                      "none": {"one": "WB", "few": "WB"}})
+        self.assertEqual(first.skips, {name: {"t": "no device"} for name in first.machines})
+        self.assertEqual(second.skips, {"one": {}, "two": {}})
+
+    def test_who_is_named_goes_first(self) -> None:
+        """Of two entries for a suite, a machine has the one that names it itself."""
+        entry = '[[test]]\nsuite = "kvm/b"\nargs = ["{0}"]\nmachines = ["{0}"]\n'
+        for names in (("one", "two"), ("two", "one")):
+            machines = self.like()
+            del machines["few"]
+            tests = self.read("".join(map(entry.format, names)), machines=machines)
+            self.assertEqual({test.args[0]: test.machines for test in tests},
+                             {"one": ["one"], "two": ["two"]})
+
+    def test_the_base_skips_what_it_likes(self) -> None:
+        text = '[[test]]\nsuite = "kvm/a"\nskips."t" = { x86-amd = "no device" }'
+        self.assertEqual(self.read(text)[0].skips["x86-amd"], {"t": "no device"})
+        self.assertEqual(self.read(text, "base")[0].skips, {})
+
+    def test_bench_and_compat_are_not_inherited(self) -> None:
+        machine = {**dataclasses.asdict(MACHINES["x86-amd"]), "compat": True, "bench": ["kvm/b"]}
+        del machine["name"], machine["family"]
+        with mock.patch.object(settings, "table", return_value={"a": machine,
+                                                                "b": {"like": "a"}}):
+            found = tables.all_machines()
+        self.assertEqual((found["b"].compat, found["b"].bench), (False, []))
+        self.assertEqual((found["a"].compat, found["b"].boot), (True, found["a"].boot))
+
     def test_mistakes(self) -> None:
         for text, said in (
                 ('suite = "a"\ntimeout = 5\ntimeuot = 6', "unknown field timeuot"),
