@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How the hardware walker of Bochs translated the accesses that a test program brackets.
+"""How the Bochs walker of Bochs translated the accesses that a test program brackets.
 
 A guest brackets one access with two `xchg %bx,%bx`, where Bochs stops and its debugger turns the
 trace of memory accesses on and off again. The host is traced as well, in interrupts and VM exits
@@ -32,7 +32,7 @@ PAGE_BITS = {"PTE": 12, "PDE": 21, "PDPTE": 30}
 ADDRESS = (1 << 52) - 1
 LARGE_PAGE = 1 << 7
 
-TEST = "hardware walker"
+TEST = "Bochs walker"
 ANY_PROBE = re.compile(r"^\s*# memtype-probe:")
 PROBE = re.compile(r"^\s*# memtype-probe: row=(?P<row>.+?) gva=0x(?P<gva>[0-9a-f]+)"
                    r" mt=(?P<mt>[0-6]) ipat=(?P<ipat>[01]) type=(?P<type>WB|WC|WT|WP|UC)$")

@@ -82,7 +82,8 @@ class Entry(unittest.TestCase):
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, env=self.clean(),
                                  start_new_session=True)
-        guard = threading.Timer(120, os.killpg, (shell.pid, signal.SIGKILL))
+        # Only for a shell that hangs, however slow the machine is.
+        guard = threading.Timer(1800, os.killpg, (shell.pid, signal.SIGKILL))
         guard.start()
         assert shell.stdin and shell.stdout
         with shell.stdin, shell.stdout:

@@ -63,9 +63,9 @@ class Walker(unittest.TestCase):
         self.assertEqual({result.status for result in results.values()}, {PASS})
         self.assertEqual(list(results), [
             (BOOT, "power-off"), (FIRST, "good"), (SECOND, "good"),
-            (FIRST, "hardware walker: 4K WB, ignored"), (FIRST, "hardware walker: 4K WC"),
-            (FIRST, "hardware walker: 4K UC"), (SECOND, "hardware walker: 2M UC"),
-            (SECOND, "hardware walker: interrupt")])
+            (FIRST, "Bochs walker: 4K WB, ignored"), (FIRST, "Bochs walker: 4K WC"),
+            (FIRST, "Bochs walker: 4K UC"), (SECOND, "Bochs walker: 2M UC"),
+            (SECOND, "Bochs walker: interrupt")])
         self.assertEqual({result.row for result in results.values()}, {BOOT, FIRST, SECOND})
 
     def test_other_emulators(self) -> None:
@@ -83,7 +83,7 @@ class Walker(unittest.TestCase):
                  "the trace has no access to 0xc0001008 in this bracket")):
             with self.subTest(new):
                 self.assertEqual(self.failures(probed(old, new)),
-                                 {(FIRST, "hardware walker: 4K WC"): reason})
+                                 {(FIRST, "Bochs walker: 4K WC"): reason})
 
     def test_wrong_leaf(self) -> None:
         """Other bits in the EPT entry itself, of a 4K page and of a 2M one."""
@@ -95,7 +95,7 @@ class Walker(unittest.TestCase):
             with self.subTest(new):
                 self.assertIn(old, TRACE)
                 self.assertEqual(self.failures(probed(), TRACE.replace(old, new)),
-                                 {(name[0], f"hardware walker: {name[1]}"): reason})
+                                 {(name[0], f"Bochs walker: {name[1]}"): reason})
 
     def test_access_without_walk(self) -> None:
         """The TLB had it: the last walk is that of a page table, or there is none."""
@@ -106,7 +106,7 @@ class Walker(unittest.TestCase):
         for first in (access - 1, start + 1):
             trace = "\n".join(lines[:first] + lines[access:])
             self.assertEqual(self.failures(probed(), trace),
-                             {(FIRST, "hardware walker: 4K WC"): end})
+                             {(FIRST, "Bochs walker: 4K WC"): end})
 
     def test_host_access_to_the_same_address(self) -> None:
         """A process of the host may use the address too: no EPT translates that."""
@@ -147,8 +147,8 @@ class Walker(unittest.TestCase):
             self.assertEqual({result.cause for result in bad.values()} - {""},
                              {cause} if len(bad) > 1 else set())
             self.assertEqual([name for name in results if name[0] == FIRST and name not in bad], [
-                (FIRST, "good"), (FIRST, "hardware walker: 4K WB, ignored"),
-                (FIRST, "hardware walker: 4K WC"), (FIRST, "hardware walker: 4K UC")])
+                (FIRST, "good"), (FIRST, "Bochs walker: 4K WB, ignored"),
+                (FIRST, "Bochs walker: 4K WC"), (FIRST, "Bochs walker: 4K UC")])
 
     def test_missing_probe(self) -> None:
         self.check_miscount(probed("# memtype-probe: row=2M", "# row=2M"), TRACE, 5, 4)
@@ -156,7 +156,7 @@ class Walker(unittest.TestCase):
     def test_brackets_without_any_probe(self) -> None:
         self.assertEqual(
             self.failures(probed("memtype-probe", "memtype_probe")),
-            {(BOOT, "hardware walker"): "the trace has 5 brackets, the programs printed 0 probes"})
+            {(BOOT, "Bochs walker"): "the trace has 5 brackets, the programs printed 0 probes"})
 
     def test_no_brackets_and_no_probes(self) -> None:
         trace = "".join(TRACE.splitlines(keepends=True)[:3])
@@ -179,7 +179,7 @@ class Walker(unittest.TestCase):
                          ("row=4K WC gva=0x", "row=4K WC gva=")):
             with self.subTest(new):
                 results = self.judge(probed(old, new))
-                self.assertEqual(results.pop((FIRST, "hardware walker")).status, FAIL)
+                self.assertEqual(results.pop((FIRST, "Bochs walker")).status, FAIL)
                 self.assertEqual({result.status for result in results.values()}, {PASS})
 
 
