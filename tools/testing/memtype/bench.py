@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import matrix
-import report as matrix_report
+import summary
 import settings
 import tables
 import tree
@@ -134,7 +134,7 @@ def measure() -> None:
     tests = [tables.Test(program, [name for name, item in chosen.items() if program in item.bench],
                          timeout=1000, program=program) for program in (PROGRAM, DMA)]
     ran = matrix.run_matrix(chosen, tests, out, [Path(PROGRAM), Path(DMA)])
-    problems = [f"{matrix_report.name_of(result)}: {result['status']} {result['reason']}\n"
+    problems = [f"{summary.name_of(result)}: {result['status']} {result['reason']}\n"
                 f"  log: {out / result['machine'] / 'console.log'}"
                 for result in ran["results"] if result["status"] not in GOOD]
     if problems:
@@ -281,7 +281,7 @@ def loop_table(found: list[Loop], unavailable: list[str]) -> str:
 def load(kernel: str, program: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The environment of one kernel's run, and machine → output of the program."""
     out = OUT / "bench" / kernel
-    ran = matrix_report.load(out)
+    ran = summary.load(out)
     paths = {machine: out / machine / f"{program.replace('/', '.')}.ktap"
              for machine in ran["machines"]}
     return ran["environment"], {machine: path.read_text() for machine, path in paths.items()
@@ -323,8 +323,9 @@ instructions and cache lines per GiB, from less:
 
 {table(mapped)}
 
-goals: coherent DMA ({', '.join(coherent_machines())}) costs at most {GOAL_COHERENT_PERCENT:g} % more than on
-the base and maintains no line; two domains maintain as many lines as one
+goals: coherent DMA ({', '.join(coherent_machines())}) costs at most
+{GOAL_COHERENT_PERCENT:g} % more than on the base and maintains no line; two domains maintain as
+many lines as one
 
 1 GiB mapped and unmapped at once: the longest time that a real-time thread on the same CPU had to
 wait, and that of a chunk, in instructions; the kernel reported no stall:

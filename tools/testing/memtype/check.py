@@ -22,9 +22,9 @@ import bench
 import build
 import matrix
 import mutate
-import report
 import settings
 import sphinx
+import summary
 import tables
 import tree
 from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, REPO, TREES, say
@@ -53,7 +53,7 @@ WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
          r"tools/testing/memtype/configs/[a-z0-9_]+\.config",
          r"tools/testing/memtype/mutations/[a-z0-9-]+\.patch",
-         r"tools/testing/memtype/tests/(test_[a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
+         r"tools/testing/memtype/tests/([a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
 # Of `git diff --diff-filter`.
 OVERLAY, HOOKED = "A", "M"
 
@@ -367,7 +367,7 @@ def run_units() -> tuple[int, int, int]:
 
 def run_matrix() -> tuple[int, int, int]:
     matrix.matrix()
-    counts = report.counts(report.load()["results"])
+    counts = summary.counts(summary.load()["results"])
     return counts.passed, counts.failed, counts.skipped + counts.xfailed + counts.not_run
 
 

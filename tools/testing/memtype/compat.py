@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import matrix
-import report as matrix_report
+import summary
 import settings
 import tables
 from results import GOOD, KUNIT
@@ -58,7 +58,7 @@ def failures(base: dict[str, Any], patched: dict[str, Any]) -> dict[tuple[str, s
 
 def report() -> int:
     """Print what differs, and what fails on both; 0 if nothing differs."""
-    runs = {kernel: matrix_report.load(OUT / "compat" / kernel) for kernel in TREES}
+    runs = {kernel: summary.load(OUT / "compat" / kernel) for kernel in TREES}
     found = differences(runs["base"], runs["patched"])
     (OUT / "compat.json").write_text(json.dumps({
         "environment": {kernel: {**run["environment"],
@@ -73,7 +73,7 @@ def report() -> int:
     if both:
         say("\nfails on both kernels:\n\n" + settings.columns(
             [(*FIELDS[:3], "status"), *([*key, status] for key, status in both.items())]))
-    passed = [matrix_report.counts(run["results"]).passed for run in runs.values()]
+    passed = [summary.counts(run["results"]).passed for run in runs.values()]
     say(f"\ncompat: {len(found)} of {total} results differ between the base and the patched "
         f"kernel\nlogs: {OUT / 'compat'}")
     return 1 if found or not all(passed) else 0

@@ -23,6 +23,7 @@ import machine
 import report
 import rootfs
 import settings
+import summary
 import tables
 import tree
 from results import BOOT, KUNIT, PROGRAM, SKIP, Result
@@ -112,7 +113,7 @@ def run_one(item: Machine, tests: list[Test], image: Path, progress: Progress,
     for result in results:
         if any(re.search("call trace", line, re.I) for line in result.log):
             result.log = build.decode(item.arch, result.log)[:judge.MAX_LOG]
-    counts = report.counts([dataclasses.asdict(result) for result in results])
+    counts = summary.counts([dataclasses.asdict(result) for result in results])
     progress(item.name, "machine", f"{counts.passed} passed, {counts.failed} failed "
              f"({run.seconds:.0f} s)")
     return run, results

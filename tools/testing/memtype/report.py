@@ -1,173 +1,256 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Everything that people and CI systems read, made from out/matrix.json and nothing else."""
+"""Everything that people and CI systems read, made from out/matrix.json and nothing else.
+
+The terminal and junit.xml are here, report.html is in page.py, and what all of them say in
+summary.py.
+"""
 
 from __future__ import annotations
 
-import html
-import json
+import shutil
 import sys
+import textwrap
 import xml.etree.ElementTree as xml
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judge import MAX_LOG
-from results import FAIL, GOOD, NOT_RUN, PASS, PROGRAM, SKIP, STATUSES, XFAIL
-from settings import OUT, fail, say
+import page
+import summary
+from results import FAIL, NOT_RUN, PASS, PROGRAM, SKIP, XFAIL
+from settings import OUT, say
+from summary import Causes, Cell, Failure, Record, Table, number
 
-COLOURS = {PASS: "32", SKIP: "33"}      # terminal; everything else is red
-LEGEND = {
-    "pass": "as expected; a row with a value shows that value, “forced” where the guest's own "
-            "choice is ignored as expected",
-    "skip": "could not run here, for the reason given below",
-    "none": "did not run, or had no tests in it: never a pass",
-    "fail": "not as expected, a bad exit code, or a report of the kernel's",
-    "crash": "killed, no end mark, or the machine ended under it",
-    "timeout": "over its time limit",
-}
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 78em; padding: 0 1em;
-       color: #1c1c1c; background: #fff }
-table { border-collapse: collapse; margin: 1em 0 } caption { text-align: left; font-weight: 600 }
-th, td { border: 1px solid #c8c8c8; padding: .25em .7em; text-align: left; vertical-align: top }
-th { background: #f2f2f2 } td.cell { text-align: center; white-space: nowrap }
-.pass { background: #d9f2dc } .skip { background: #fff3c4 } .none { background: #e4e0f5 }
-.fail { background: #f9d0cd } .crash { background: #f2a8a2 } .timeout { background: #f7c29b }
-pre { background: #f7f7f7; border: 1px solid #ddd; padding: .7em; overflow-x: auto;
-      font-size: 12px }
-code { background: #f2f2f2; padding: 0 .25em } .wide { overflow-x: auto }
-"""
+COLOURS = {PASS: "32", XFAIL: "36", SKIP: "33", NOT_RUN: "35"}      # every other status is red
+RED = "31"
+WIDTH = 100             # where the output is no terminal
+GAP = 2                 # between columns
+LOGS = 8                # so many failures are printed with a log,
+LOG_LINES = 20          # each with so many lines of it
+ROWS = 6                # and so many of its rows
+COMPUTED = ("* the test computed this type itself, from what it set up; nobody read it from page "
+            "tables or hardware")
 
 
-@dataclass
-class Cell:
-    """A row of the matrix on one machine."""
-    status: str
-    text: str
+class Terminal:
+    """How wide it is, and whether it has colours."""
+
+    def __init__(self) -> None:
+        self.colour = sys.stdout.isatty()
+        self.width = max(40, shutil.get_terminal_size((WIDTH, 24)).columns)
+
+    def paint(self, text: str, status: str) -> str:
+        painted = f"\033[{COLOURS.get(status, RED)}m{text}\033[0m"
+        return painted if self.colour and text else text
+
+    def wrap(self, text: str, indent: str = "", more: str | None = None) -> list[str]:
+        """Lines that fit; a word that is too long is cut, and no word ends at a hyphen."""
+        return textwrap.wrap(text, self.width, initial_indent=indent, break_on_hyphens=False,
+                             subsequent_indent=indent if more is None else more) or [""]
+
+    def cut(self, text: str, width: int) -> str:
+        """The text with its middle left out if it is too long."""
+        if len(text) <= width:
+            return text
+        head = (width - 1) // 2
+        return f"{text[:head]}…{text[len(text) - (width - 1 - head):]}"
 
 
-def load(out: Path | None = None) -> dict[str, Any]:
-    path = (out or OUT) / "matrix.json"
-    try:
-        return dict(json.loads(path.read_text()))
-    except OSError:
-        fail(f"{path} is not there: run make matrix first")
+def blocks(found: Table, first: int, width: int) -> list[Table]:
+    """The table in as many parts as are needed to fit, each with some of the machines."""
+    needs = {machine: column(found, machine) + GAP for machine in found.machines}
+    parts: list[list[str]] = [[]]
+    for machine, need in needs.items():
+        if parts[-1] and first + sum(needs[one] for one in parts[-1]) + need > width:
+            parts.append([])
+        parts[-1].append(machine)
+    return [Table(part, [row for row in found.rows
+                         if any((row, machine) in found.cells for machine in part)], found.cells)
+            for part in parts]
 
 
-@dataclass
-class Counts:
-    passed: int
-    failed: int
-    xfailed: int
-    skipped: int
-    not_run: int
+def column(found: Table, machine: str) -> int:
+    return max(len(cell.text) for (_, name), cell in found.cells.items() if name == machine)
 
 
-def counts(results: list[dict[str, Any]]) -> Counts:
-    n = {s: sum(r["status"] == s for r in results) for s in STATUSES}
-    return Counts(n[PASS], len(results) - n[PASS] - n[XFAIL] - n[SKIP] - n[NOT_RUN], n[XFAIL], n[SKIP], n[NOT_RUN])
-
-
-def cell(results: list[dict[str, Any]]) -> Cell:
-    """What one row on one machine comes to: the worst of its results, and how many they are."""
-    worst = max((str(result["status"]) for result in results), key=STATUSES.index)
-    bad = [result for result in results if result["status"] not in GOOD]
-    valued = [result for result in results if result["value"]]
-    if bad:
-        text = f"{worst.upper()} {len(bad)}/{len(results)}" if len(results) > 1 else worst.upper()
-        if bad[0]["value"]:
-            text = f"{bad[0]['value']} ≠ {bad[0]['expected'] or '?'}"
-        return Cell(worst, text)
-    if valued:
-        return Cell(worst, valued[0]["value"])
-    c = counts(results)
-    passed, skipped = c.passed, c.skipped
-    if not passed:
-        return Cell(SKIP, SKIP if skipped == 1 else f"skip {skipped}")
-    text = PASS if passed == 1 else f"pass {passed}"
-    return Cell(PASS, f"{text}, skip {skipped}" if skipped else text)
-
-
-def rows(matrix: dict[str, Any]) -> list[tuple[str, dict[str, Cell]]]:
-    """Row, and machine → cell: the suites in their order, each followed by its own rows."""
-    grouped: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
-    for suite in matrix["suites"]:
-        grouped[suite, suite] = {}
-    for result in matrix["results"]:
-        key = (result["suite"], result["row"])
-        grouped.setdefault(key, {}).setdefault(result["machine"], []).append(result)
-    order = sorted(grouped, key=lambda key: int(matrix["suites"].index(key[0])))
-    return [(row, {name: cell(results) for name, results in grouped[suite, row].items()})
-            for suite, row in order if grouped[suite, row]]
-
-
-def table(matrix: dict[str, Any], colour: bool) -> str:
-    """The matrix for a terminal."""
-    names = list(matrix["machines"])
-    body = rows(matrix)
-    first = max([len(row) for row, _ in body] + [3])
-    widths = [max([len(name)] + [len(cells[name].text) for _, cells in body if name in cells])
-              for name in names]
-    lines = ["  ".join(["row".ljust(first), *(n.ljust(w) for n, w in zip(names, widths))])]
-    lines.append("  ".join(["-" * first, *("-" * width for width in widths)]))
-    for row, cells in body:
-        line = [row.ljust(first)]
-        for name, width in zip(names, widths):
-            text = cells[name].text.ljust(width) if name in cells else " " * width
-            if colour and name in cells:
-                text = f"\033[{COLOURS.get(cells[name].status, '31')}m{text}\033[0m"
-            line.append(text)
-        lines.append("  ".join(line).rstrip())
-    return "\n".join(lines)
-
-
-def name_of(result: dict[str, Any]) -> str:
-    test = "" if result["test"] == PROGRAM else f" {result['test']}"
-    return f"{result['machine']} {result['suite']}{test}"
-
-
-def details(matrix: dict[str, Any]) -> str:
-    """Failures with a part of their logs and how to repeat them, then skips with reasons."""
+def draw(found: Table, heads: dict[str, str], terminal: Terminal) -> list[str]:
+    """The table in blocks that fit. Names of machines are much longer than what a column holds, so
+    that each has a line of its own, from where a line leads to its column."""
+    longest = max(map(len, [*found.rows, *(heads[name] for name in found.machines)]))
+    first = min(longest, terminal.width // 2)
     lines = []
-    for result in matrix["results"]:
-        if result["status"] not in GOOD:
-            lines += [f"{result['status'].upper()} {name_of(result)}: {result['reason']}"]
-            # What ended a program is at the end of its log, any other problem near the start.
-            shown = result["log"][-15:] if result["test"] == PROGRAM else result["log"][:25]
-            lines += [f"    {line}" for line in shown]
-            lines += [f"  repeat: {result['repeat']}",
-                      f"  log:    {OUT / result['machine'] / 'console.log'}"]
-    skipped = [result for result in matrix["results"] if result["status"] == SKIP]
-    lines += [f"skip {name_of(result)}: {result['reason']}" for result in skipped]
-    return "\n".join(lines)
+    for block in blocks(found, first, terminal.width):
+        widths = [column(found, machine) for machine in block.machines]
+        ends = [first + sum(widths[:count]) + GAP * count for count in range(1, len(widths) + 1)]
+        bars = [" "] * ends[-1]
+        for machine, end in zip(block.machines, ends):
+            head = terminal.cut(heads[machine], ends[0] - 2)
+            line = bars.copy()
+            line[:len(head) + 1] = [*head, " "]
+            for place in range(len(head) + 1, end - 1):
+                line[place] = "─" if line[place] == " " else line[place]
+            line[end - 1] = "┐"
+            bars[end - 1] = "│"
+            lines.append("".join(line).rstrip())
+        for row in block.rows:
+            line = [terminal.cut(row, first).ljust(first)]
+            for machine, width in zip(block.machines, widths):
+                cell = found.cells.get((row, machine), Cell(PASS, "", []))
+                space = " " * (GAP + width - len(cell.text))
+                line.append(space + terminal.paint(cell.text, FAIL if cell.failed else cell.status))
+            lines.append("".join(line).rstrip())
+        lines.append("")
+    return lines
 
 
-def junit(matrix: dict[str, Any]) -> bytes:
-    root = xml.Element("testsuites", name="memtype")
-    suites: dict[tuple[str, str], xml.Element] = {}
-    for result in matrix["results"]:
-        key = (result["machine"], result["suite"])
-        if key not in suites:
-            suites[key] = xml.SubElement(root, "testsuite", name=f"{key[0]}.{key[1]}",
-                                         time=f"{result['seconds']:.1f}")
-        case = xml.SubElement(suites[key], "testcase", classname=f"{key[0]}.{key[1]}",
-                              name=result["test"])
-        if result["status"] == SKIP:
-            xml.SubElement(case, "skipped", message=printable(result["reason"]))
-        elif result["status"] != PASS:
-            kind = "failure" if result["status"] == FAIL else "error"
-            problem = xml.SubElement(case, kind, type=result["status"],
-                                     message=printable(result["reason"]))
-            problem.text = printable("\n".join(result["log"]))
-    for key, suite in suites.items():
-        mine = [result for result in matrix["results"]
-                if (result["machine"], result["suite"]) == key]
-        suite.set("tests", str(len(mine)))
-        suite.set("failures", str(sum(result["status"] == FAIL for result in mine)))
-        suite.set("skipped", str(counts(mine).skipped))
-        suite.set("errors", str(counts(mine).failed - int(suite.get("failures", "0"))))
-    xml.indent(root)
-    return bytes(xml.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+def heads(matrix: dict[str, Any], causes: Causes) -> dict[str, str]:
+    """Each machine with what its results come to."""
+    width = max(map(len, matrix["machines"]))
+    lines = {}
+    for name, item in matrix["machines"].items():
+        total = summary.counts([result for result in matrix["results"]
+                                if result["machine"] == name], causes)
+        said = ", ".join(f"{count} {word}" for count, word in (
+            (total.passed, "passed"), (total.failed, "FAILED"), (total.not_run, "not run"))
+            if count)
+        boots = f", {item['boots']} boots" if item["boots"] > 1 else ""
+        lines[name] = f"{name.ljust(width)} {said}, {item['seconds']:.0f} s{boots}"
+    return lines
+
+
+def short(found: Table) -> Table:
+    """A table for the terminal: what failed catches the eye, what did not run does not."""
+    for cell in found.cells.values():
+        if cell.failed:
+            cell.text = cell.text.upper()
+        elif cell.status == NOT_RUN:
+            cell.text = "-"
+    return found
+
+
+def suites(matrix: dict[str, Any], causes: Causes, terminal: Terminal) -> list[str]:
+    """One line per suite, by architecture."""
+    lines = []
+    for arch in summary.arches(matrix):
+        found = summary.table(summary.machines_of(matrix, arch), summary.by_suite(matrix),
+                              lambda results: summary.suite_cell(results, causes))
+        lines += draw(short(found), heads(matrix, causes), terminal) if found.rows else []
+    return lines + terminal.wrap(
+        "A number says how many tests passed, 53/65 how many of how many, where the others were "
+        "skipped or failed as expected; - did not run. An empty cell: not a test of this machine.")
+
+
+def alike(found: Table) -> Table:
+    """One row for all that read the same on all machines, without those where that is one value."""
+    same: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for row in found.rows:
+        reads = [found.cells.get((row, name), Cell("", "", [])) for name in found.machines]
+        if len({cell.text.rstrip("*") for cell in reads if cell.text}) > 1 or any(
+                cell.status not in ("", PASS) for cell in reads):
+            same.setdefault(tuple((cell.status, cell.text) for cell in reads), []).append(row)
+    cells = {}
+    for rows in same.values():
+        label = rows[0] if len(rows) == 1 else f"{rows[0]}, and {len(rows) - 1} more"
+        cells.update({(label, name): cell for (row, name), cell in found.cells.items()
+                      if row == rows[0]})
+    used = {name for _, name in cells}
+    return Table([name for name in found.machines if name in used],
+                 summary.distinct(label for label, _ in cells), cells)
+
+
+def types(matrix: dict[str, Any], causes: Causes, terminal: Terminal) -> list[str]:
+    """The rows of memory types that say something about the machines: where they differ."""
+    lines, total, computed = [], 0, False
+    for suite, results in summary.by_suite(matrix).items():
+        rows = summary.type_rows(results)
+        total += len(rows)
+        for arch in summary.arches(matrix):
+            found = alike(summary.table(summary.machines_of(matrix, arch), rows,
+                                        lambda some: summary.row_cell(some, causes)))
+            computed |= any(cell.computed for cell in found.cells.values())
+            if found.rows:
+                lines += [f"{suite}, {arch}",
+                          *draw(found, {name: name for name in found.machines}, terminal)]
+    if not total:
+        return []
+    said = terminal.wrap(
+        f"Rows of memory types, {total} in all. Here are those that machines of one architecture "
+        "read differently, once where several read alike; all are in report.html.")
+    return [*said, "", *lines, *(terminal.wrap(COMPUTED) if computed else [])]
+
+
+def excerpt(result: Record, terminal: Terminal) -> list[str]:
+    """What ended a program is at the end of its log, any other problem near the start."""
+    lines = [part for line in result["log"] for part in terminal.wrap(
+        line.expandtabs(), "    ", "      ")]
+    return lines[-LOG_LINES:] if result["test"] == PROGRAM or result["status"] != FAIL else (
+        lines[:LOG_LINES])
+
+
+def shown(path: Path) -> str:
+    """A path as short as one can type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def describe(failure: Failure, terminal: Terminal, log: list[str]) -> list[str]:
+    """One cause: where, why, what did not run because of it, its log, and how to repeat it."""
+    first = failure.first
+    status = failure.status.upper()
+    lines = terminal.wrap(f"{status} {failure.title()}", more="  ")
+    lines[0] = terminal.paint(status, failure.status) + lines[0][len(status):]
+    lines += terminal.wrap(f"on {', '.join(failure.machines)}", "  ", "     ")
+    if first["reason"]:
+        lines += terminal.wrap(first["reason"], "  ")
+    rows = failure.rows()
+    for name, machines in list(rows.items())[:ROWS]:
+        lines += terminal.wrap(f"{name}: {', '.join(machines)}", "  - ", "    ")
+    if len(rows) > ROWS:
+        lines.append(f"  - and {len(rows) - ROWS} more")
+    if failure.victims:
+        lines += terminal.wrap(f"and {failure.consequences()} did not run", "  ")
+    lines += log
+    # One can copy this to a shell, also if it takes several lines.
+    command = textwrap.wrap(f"  repeat: {first['repeat']}", terminal.width - 2,
+                            break_long_words=False, break_on_hyphens=False,
+                            subsequent_indent="      ")
+    lines += " \\\n".join(command).split("\n")
+    lines.append(f"  log:    {shown(OUT / first['machine'] / 'console.log')}")
+    return lines
+
+
+def problems(failures: list[Failure], terminal: Terminal) -> list[str]:
+    """All failures; when there are many, the last logs are left to report.html."""
+    if not failures:
+        return []
+    failed = sum(len(failure.results) for failure in failures)
+    lines = [f"{number(failed, 'failure')}, {number(len(failures), 'cause')}:", ""]
+    titles: dict[tuple[str, ...], str] = {}     # of the logs that are there
+    for failure in failures:
+        log = excerpt(failure.first, terminal)
+        same = titles.get(tuple(log))
+        if same:
+            log = terminal.wrap(f"the log is that of {same}", "    ")
+        elif len(titles) == LOGS:
+            log = log and ["    the log is in report.html"]
+        elif log:
+            titles[tuple(log)] = failure.title()
+        lines += [*describe(failure, terminal, log), ""]
+    return lines
+
+
+def others(results: list[Record], causes: Causes, terminal: Terminal) -> list[str]:
+    """What neither passed nor failed, one entry for each reason."""
+    lines = []
+    skipped = [result for result in results if result["status"] == NOT_RUN
+               and (causes.root(result) or result)["status"] == SKIP]
+    for status, found in ((XFAIL, [one for one in results if one["status"] == XFAIL]),
+                          (SKIP, [one for one in results if one["status"] == SKIP]),
+                          (NOT_RUN, skipped)):
+        for same in summary.folded(found):
+            said = terminal.wrap(f"{status} {len(same):4}  {same[0]['reason']} "
+                                 f"({summary.where(same)})", more=" " * 8)
+            said[0] = terminal.paint(status, status) + said[0][len(status):]
+            lines += said
+    return lines
 
 
 def printable(text: str) -> str:
@@ -175,89 +258,73 @@ def printable(text: str) -> str:
     return "".join(char if char >= " " or char in "\n\t" else "?" for char in text)
 
 
-def environment(values: dict[str, Any]) -> str:
-    """The environment as an HTML table; a dictionary becomes a list in its cell."""
-    def text(value: Any) -> str:
-        if isinstance(value, dict):
-            return "<br>".join(f"{html.escape(k)}: {html.escape(str(v))}" for k, v in value.items())
-        return html.escape(str(value))
-
-    body = "".join(f"<tr><th>{html.escape(key)}</th><td>{text(value)}</td></tr>"
-                   for key, value in values.items() if value != "")
-    return f'<div class="wide"><table>{body}</table></div>'
+def totals(element: xml.Element, results: list[Record], causes: Causes, seconds: float) -> None:
+    total = summary.counts(results, causes)
+    failed = sum(result["status"] == FAIL for result in results)
+    element.set("tests", str(len(results)))
+    element.set("failures", str(failed))
+    element.set("errors", str(total.failed - failed))
+    element.set("skipped", str(total.xfailed + total.skipped + total.not_run))
+    element.set("time", f"{seconds:.3f}")
 
 
-def page(matrix: dict[str, Any]) -> str:
-    """The whole report as one self-contained HTML page."""
-    escape = html.escape
-    names = list(matrix["machines"])
-    c = counts(matrix["results"])
-    passed, failed, skipped = c.passed, c.failed, c.skipped
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = ""
-    for row, cells in rows(matrix):
-        body += f"<tr><th>{escape(row)}</th>" + "".join(
-            f'<td class="cell {cells[name].status}">{escape(cells[name].text)}</td>'
-            if name in cells else "<td></td>" for name in names) + "</tr>\n"
-    legend = "".join(f'<tr><td class="cell {status}">{status}</td><td>{escape(text)}</td></tr>'
-                     for status, text in LEGEND.items())
-    # A machine that could not boot has no console.
-    booted = {result["machine"] for result in matrix["results"] if result["status"] != SKIP}
-    consoles = {name: f'<a href="{escape(name)}/console.log">console</a>' for name in booted}
-    machines = "".join(
-        f'<tr><th>{escape(name)}</th><td>{escape(item["proves"])}</td>'
-        f'<td>{escape(item["proves_not"])}</td>'
-        f'<td>{consoles.get(name, "")}</td></tr>'
-        for name, item in matrix["machines"].items())
-    suites = "".join(
-        f'<tr><th>{escape(name)}</th><td>{escape(item["proves"])}</td>'
-        f'<td>{escape(item["proves_not"])}</td></tr>'
-        for name, item in matrix["proofs"].items())
-    failures = ""
-    for result in matrix["results"]:
-        if result["status"] not in GOOD:
-            log = "\n".join(result["log"][-MAX_LOG:])
-            failures += (
-                f'<h3><span class="{result["status"]}">{result["status"]}</span> '
-                f'{escape(name_of(result))}</h3><p>{escape(result["reason"])}</p>'
-                f'<p>Repeat: <code>{escape(result["repeat"])}</code> · '
-                f'<a href="{escape(result["machine"])}/console.log">the whole log</a></p>'
-                f"<pre>{escape(log)}</pre>\n")
-    skips = "".join(f"<li>{escape(name_of(result))}: {escape(result['reason'])}</li>"
-                    for result in matrix["results"] if result["status"] == SKIP)
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>memtype matrix</title>
-<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>
-<h1>memtype test matrix</h1>
-<p><b>{passed} passed, {failed} failed, {skipped} skipped</b> on
-{escape(matrix["environment"]["kernel"])}, commit {escape(matrix["environment"]["commit"])}</p>
-<div class="wide"><table><tr><th>row</th>{head}</tr>
-{body}</table></div>
-<table><caption>Legend</caption>{legend}</table>
-<h2>Failures</h2>
-{failures or "<p>None.</p>"}
-<h2>Skipped</h2>
-{f"<ul>{skips}</ul>" if skips else "<p>None.</p>"}
-<h2>What a pass proves</h2>
-<div class="wide"><table><tr><th>machine</th><th>proves</th><th>does not prove</th><th>log</th></tr>
-{machines}</table></div>
-<div class="wide"><table><tr><th>test</th><th>proves</th><th>does not prove</th></tr>
-{suites}</table></div>
-<h2>Environment</h2>
-{environment(matrix["environment"])}
-</body></html>
-"""
+def junit(matrix: dict[str, Any]) -> bytes:
+    """A testsuite for each suite on each machine.
+
+    KTAP says nothing about time, so that each test has an equal share of its suite's. The log of a
+    failure is at the first result that reports it.
+    """
+    results = matrix["results"]
+    causes = Causes(results)
+    first = {id(result): failure.first for failure in summary.failures(results)
+             for result in failure.results}
+    root = xml.Element("testsuites", name="memtype")
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for result in results:
+        groups.setdefault((result["machine"], result["suite"]), []).append(result)
+    totals(root, results, causes, sum(max(one["seconds"] for one in group)
+                                      for group in groups.values()))
+    for (machine, suite), group in groups.items():
+        seconds = max(one["seconds"] for one in group)
+        name = f"{machine}.{suite}"
+        element = xml.SubElement(root, "testsuite", name=name,
+                                 timestamp=matrix["environment"]["date"].partition("+")[0])
+        totals(element, group, causes, seconds)
+        for result in group:
+            case = xml.SubElement(element, "testcase", classname=name, name=result["test"],
+                                  time=f"{seconds / len(group):.3f}")
+            status, reason = result["status"], printable(result["reason"])
+            if causes.failed(result):
+                kind = "failure" if status == FAIL else "error"
+                problem = xml.SubElement(case, kind, type=status, message=reason)
+                origin = first[id(result)]
+                problem.text = printable("\n".join(result["log"])) if origin is result else (
+                    f"as {summary.name_of(origin)}, where the log is")
+            elif status != PASS:
+                said = {XFAIL: "expected failure: ", NOT_RUN: "did not run: "}.get(status, "")
+                xml.SubElement(case, "skipped", message=said + (
+                    printable(result["cause"]) if status == NOT_RUN else reason))
+    xml.indent(root)
+    return bytes(xml.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def text(matrix: dict[str, Any], terminal: Terminal) -> str:
+    """All that the terminal shows: tables, failures by cause, the rest in short, the sum."""
+    results = matrix["results"]
+    causes = Causes(results)
+    failures = summary.failures(results)
+    parts = [suites(matrix, causes, terminal), types(matrix, causes, terminal),
+             problems(failures, terminal), others(results, causes, terminal),
+             terminal.wrap(matrix["environment"]["note"])]
+    last = [f"report: {shown(OUT / 'report.html')}"]
+    return "\n\n".join("\n".join(part).strip("\n") for part in [
+        *parts, last, [f"matrix: {summary.counts(results)}"]] if "".join(part))
 
 
 def report() -> int:
-    """Write junit.xml and report.html, prints the table; 0 if nothing failed."""
-    matrix = load()
+    """Writes junit.xml and report.html, prints the table; 0 if nothing failed."""
+    matrix = summary.load(OUT)
     (OUT / "junit.xml").write_bytes(junit(matrix))
-    (OUT / "report.html").write_text(page(matrix))
-    c = counts(matrix["results"])
-    passed, failed, skipped = c.passed, c.failed, c.skipped
-    parts = [table(matrix, sys.stdout.isatty()), details(matrix), matrix["environment"]["note"],
-             f"report: {OUT / 'report.html'}",
-             f"matrix: {passed} passed, {failed} failed, {skipped} skipped"]
-    say("\n" + "\n\n".join(part for part in parts if part))
-    return 1 if failed or not passed else 0
+    (OUT / "report.html").write_text(page.page(matrix))
+    say("\n" + text(matrix, Terminal()))
+    return 0 if summary.counts(matrix["results"]).good() else 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How the Bochs walker of Bochs translated the accesses that a test program brackets.
+"""How the page walker of Bochs translated the accesses that a test program brackets.
 
 A guest brackets one access with two `xchg %bx,%bx`, where Bochs stops and its debugger turns the
 trace of memory accesses on and off again. The host is traced as well, in interrupts and VM exits

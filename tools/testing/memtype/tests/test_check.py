@@ -13,6 +13,7 @@ from unittest import mock
 import build
 import check
 import mutate
+import settings
 import sphinx
 import tables
 import tree
@@ -138,7 +139,7 @@ class Files(unittest.TestCase):
         """Each file has its place, and what has none is named."""
         stray = ["hang.enf.out", "tools/testing/memtype/notes.txt", "mm/memtype.c.orig",
                  "build/linux/Makefile.old"]
-        with mock.patch.object(check.settings, "output",
+        with mock.patch.object(settings, "output",
                                return_value="\n".join(["README.md", "mm/memtype.c", *stray])):
             self.assertEqual([line.split(": ")[0] for line in check.stray_files()], stray)
         self.assertEqual(check.stray_files(), [])
@@ -146,12 +147,13 @@ class Files(unittest.TestCase):
     def test_upstream_programs(self) -> None:
         """Each of upstream's programs runs or is left out, and none does both."""
         machine = mock.Mock(arch="arm64", compat=True)
-        for runs, out, said in (
+        cases: list[tuple[list[str], list[str], list[str]]] = [
                 (["kvm/a"], ["kvm/b"], []),
                 (["kvm/a"], [], ["m: upstream.toml says nothing of kvm/b"]),
                 (["kvm/a", "kvm/b"], ["kvm/b"],
                  ["m: runs kvm/b, which upstream.toml says that it leaves out"]),
-                (["kvm/a"], ["kvm/b", "kvm/c"], ["m: upstream has no kvm/c"])):
+                (["kvm/a"], ["kvm/b", "kvm/c"], ["m: upstream has no kvm/c"])]
+        for runs, out, said in cases:
             tests = [tables.Test(name, ["m"], program=name) for name in runs]
             left_out = [tables.LeftOut(name, ["m"], "why", "fail") for name in out]
             with mock.patch.object(tables, "all_machines", return_value={"m": machine}), \

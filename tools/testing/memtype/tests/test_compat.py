@@ -55,7 +55,7 @@ class Compare(unittest.TestCase):
 
     def test_exit_status(self) -> None:
         for base, patched, expected in (("pass", "pass", 0), ("pass", "fail", 1),
-                                        ("none", "none", 1)):
+                                        ("fail", "fail", 1)):
             with self.subTest(base + patched), tempfile.TemporaryDirectory() as scratch, \
                     mock.patch.object(compat, "OUT", Path(scratch)), \
                     contextlib.redirect_stdout(io.StringIO()) as said:
@@ -68,6 +68,8 @@ class Compare(unittest.TestCase):
                 self.assertEqual(len(results), base != patched)
             if results:
                 self.assertIn("m        s      a     pass  fail", said.getvalue())
+            # What fails on both is no difference, but it is said.
+            self.assertEqual("fails on both kernels" in said.getvalue(), base == "fail")
 
 
 class Selection(unittest.TestCase):

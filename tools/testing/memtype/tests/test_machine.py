@@ -19,7 +19,7 @@ from unittest import mock
 import build
 import emulator
 import machine
-import report
+import summary
 from results import BOOT, CRASH, GOOD, HANG, KUNIT, NOT_RUN, PASS, TIMEOUT, Result
 from tables import Machine, Test
 
@@ -156,7 +156,7 @@ class StandIn(unittest.TestCase):
         self.assertEqual({result.cause for result in results if result.status == NOT_RUN},
                          {causes[0].name})
         self.assertEqual(len(self.run_.boots), 2)
-        counts = report.counts([asdict(result) for result in results])
+        counts = summary.counts([asdict(result) for result in results])
         self.assertEqual((counts.failed, counts.not_run), (len(causes), 2))
 
     def test_slow_is_no_hang(self) -> None:

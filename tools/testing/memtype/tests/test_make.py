@@ -118,7 +118,7 @@ class Entry(unittest.TestCase):
     def test_scripts_say_what_they_do(self) -> None:
         for script in [*sorted(HERE.glob("*.sh")), *sorted(
                 path for path in HERE.glob("*.py") if "settings.main(" in path.read_text())]:
-            command = [script] if script.suffix == ".sh" else [sys.executable, "-B", script]
+            command = [*([] if script.suffix == ".sh" else [sys.executable, "-B"]), str(script)]
             done = subprocess.run([*command, "--help"], text=True, capture_output=True, check=False)
             with self.subTest(script.name):
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -134,7 +134,7 @@ class Entry(unittest.TestCase):
                 "    print('held', flush=True)\n    input()\n"
                 "    sys.exit(subprocess.run(['make', 'clean']).returncode)\n")
         build = str(self.top / "build")
-        environment = {**self.clean(), "BUILD": build, "OUT": str(self.top), "PYTHONPATH": str(HERE)}
+        environment = {**self.clean(), "BUILD": build, "OUT": build, "PYTHONPATH": str(HERE)}
         environment.pop("MEMTYPE_LOCKED", None)
         with subprocess.Popen([sys.executable, "-B", "-c", hold], text=True, cwd=REPO,
                               env=environment, stdin=subprocess.PIPE,

@@ -1,131 +1,287 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The reports, from a matrix.json that has one of everything."""
+"""What the terminal shows, and junit.xml, from a matrix.json that has one of everything."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
+import os
+import re
 import tempfile
 import unittest
 import xml.etree.ElementTree as xml
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import report
+from results import STATUSES
+from sample import MATRIX, matrix, result, row
+from summary import Causes
+
+REASON = "it says that something of which nobody has ever heard is not as it should be"
 
 
-def result(status: str, **values: Any) -> dict[str, Any]:
-    return {"machine": "a", "suite": "s", "test": "t", "row": "s", "status": status, "value": "",
-            "expected": "", "seconds": 1.5, "reason": "", "log": [], "repeat": "make matrix",
-            **values}
+def terminal(width: int = 100, colour: bool = False) -> report.Terminal:
+    found = report.Terminal()
+    found.width, found.colour = width, colour
+    return found
 
 
-MATRIX: dict[str, Any] = {
-    "environment": {"kernel": "6.12", "commit": "c0ffee", "note": "", "tools": {"gcc": "12"}},
-    "machines": {name: {"arch": "x", "emulator": "qemu", "proves": "p", "proves_not": "n"}
-                 for name in ("a", "b")},
-    "proofs": {"s": {"proves": "order", "proves_not": "<instructions>"}},
-    "suites": ["s", "other"],
-    "results": [
-        result("pass"), result("pass", test="u"),
-        result("skip", machine="b", reason="no <device>"),
-        result("pass", suite="other", row="guest WC", value="forced", expected="forced"),
-        result("fail", suite="other", row="guest WC", value="WB", expected="WC", machine="b",
-               reason="is WB, expected WC", log=["<script>\x1b[0m & 'x'"] * 300),
-    ],
-}
+def large(machines: int = 15) -> dict[str, Any]:
+    """So many machines with long names and values, of which one in five fails."""
+    names = tuple(f"x86-machine-{count:05}" for count in range(machines))
+    results = []
+    for count, name in enumerate(names):
+        bad = count % 5 == 0
+        results += [result("pass", machine=name, suite=f"kvm/x86_64/{'long_' * length}test")
+                    for length in range(10)]
+        results += [row(f"legacy: host RAM {kind} set to WC in PTE only", name,
+                        "WB,WC,UC,UC" if count % 2 else "WC,WC,WC,UC", "XX" if bad else "",
+                        computed=True, log=[f"{'word ' * 60}{name}"] * 40) for kind in range(10)]
+        results += [result("skip", machine=name, test=f"t{kind}", reason=f"{REASON} {'x' * kind}")
+                    for kind in range(5)]
+    return matrix(*results, machines=names)
 
 
-class Tags(HTMLParser):
-    """Collects tags and text, and whether every tag is closed."""
+class Widths(unittest.TestCase):
+    def test_fits(self) -> None:
+        for width in (80, 100, 200):
+            for one in (MATRIX, large()):
+                lines = report.text(one, terminal(width)).splitlines()
+                self.assertLessEqual(max(map(len, lines)), width)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
+    def test_name_of_a_machine_that_is_too_long(self) -> None:
+        name = f"x86-{'very-' * 20}long"
+        lines = report.text(matrix(result("pass", machine=name), machines=(name,)),
+                            terminal(80)).splitlines()
+        self.assertLessEqual(max(map(len, lines)), 80)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
+    def test_uses_the_width(self) -> None:
+        """A wide terminal needs fewer blocks, and so fewer lines."""
+        counts = [len(report.text(large(), terminal(width)).splitlines())
+                  for width in (80, 100, 200)]
+        self.assertEqual(counts, sorted(counts, reverse=True))
+        self.assertEqual(len(set(counts)), 3)
 
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+    def test_every_machine_in_each_width(self) -> None:
+        for width in (80, 100, 200):
+            said = report.text(large(), terminal(width))
+            for count in range(15):
+                self.assertRegex(said, rf"(?m)^x86-machine-{count:05} 20 passed|"
+                                       rf"^x86-machine-{count:05} 10 passed, 10 FAILED")
+
+    def test_what_the_terminal_is(self) -> None:
+        with mock.patch.dict(os.environ, {"COLUMNS": "123"}):
+            self.assertEqual(report.Terminal().width, 123)
+        # Standard output is no terminal here.
+        with mock.patch.dict(os.environ), mock.patch("sys.__stdout__", io.StringIO()), \
+                contextlib.redirect_stdout(io.StringIO()):
+            os.environ.pop("COLUMNS", None)
+            found = report.Terminal()
+            self.assertEqual((found.width, found.colour), (100, False))
+
+    def test_cut(self) -> None:
+        self.assertEqual(terminal().cut("0123456789", 10), "0123456789")
+        self.assertEqual(terminal().cut("0123456789", 6), "01…789")
+
+    def test_command_over_several_lines(self) -> None:
+        """It can be copied to a shell as it is."""
+        command = "make matrix MACHINE=" + " ".join(f"A{count}=value" for count in range(30))
+        said = report.text(matrix(result("fail", repeat=command)), terminal(80))
+        found = said[said.index("repeat: "):].partition("  log:")[0]
+        self.assertEqual(found.replace("\\\n", " ").split()[1:], command.split())
 
 
-class Report(unittest.TestCase):
-    def test_cells(self) -> None:
-        rows = report.rows(MATRIX)
-        self.assertEqual([(row, {name: cell.text for name, cell in cells.items()})
-                          for row, cells in rows],
-                         [("s", {"a": "pass 2", "b": "skip"}),
-                          ("guest WC", {"a": "forced", "b": "WB ≠ WC"})])
+class Tables(unittest.TestCase):
+    def suites(self, one: dict[str, Any]) -> list[str]:
+        return report.suites(one, Causes(one["results"]), terminal())
 
-    def test_same_row_in_two_suites(self) -> None:
-        matrix = {**MATRIX, "results": [result("fail", row="r"),
-                                        result("pass", row="r", suite="other")]}
-        self.assertEqual([cells["a"].status for _, cells in report.rows(matrix)],
-                         ["fail", "pass"])
+    def types(self, one: dict[str, Any]) -> list[str]:
+        return report.types(one, Causes(one["results"]), terminal())
+
+    def test_suites(self) -> None:
+        self.assertEqual(self.suites(MATRIX)[:13], [
+            "a 4 passed, 1 FAILED, 2 not run, 61 s ─────┐",
+            "b 1 passed, 2 FAILED, 61 s, 2 boots ───────│─────────┐",
+            "s                                        2/3      skip",
+            "other                                      2  FAIL 1/2",
+            "s/dies                                 CRASH      HANG",
+            "s/after                                    -",
+            "s/last                                     -",
+            "",
+            "c 3 FAILED, 61 s ───────┐",
+            "other                FAIL",
+            "s/dies            TIMEOUT",
+            "s/after           NOT RUN",
+            ""])
+
+    def test_types(self) -> None:
+        """Of two rows, the one that reads the same on all machines is left out."""
+        self.assertEqual(self.types(MATRIX)[3:], [
+            "other, x",
+            "a ──────────────┐",
+            "b ──────────────│────────┐",
+            "guest WC  forced*  WB ≠ WC",
+            "",
+            "other, y",
+            "c ──────────────┐",
+            "guest WC  WB ≠ WC",
+            "",
+            *terminal().wrap(report.COMPUTED)])
+
+    def test_alike(self) -> None:
+        said = self.types(matrix(*(row(name, machine, value) for name in ("q", "r", "t")
+                                   for machine, value in (("a", "WC"), ("b", "forced")))))
+        self.assertIn("q, and 2 more  WC  forced", said)
+        self.assertNotIn("*", "".join(said))
+
+    def test_a_failure_is_not_alike(self) -> None:
+        said = self.types(matrix(row("q", "a", "WC"), row("r", "a", "WC", "WB")))
+        self.assertEqual([line for line in said if line[:3] in ("q  ", "r  ")], ["r  WC ≠ WB"])
+
+    def test_computed_is_no_difference(self) -> None:
+        said = self.types(matrix(row("r", "a", "WC"), row("r", "b", "WC", computed=True)))
+        self.assertNotIn("r ", [line[:2] for line in said])
+
+    def test_no_rows(self) -> None:
+        self.assertEqual(self.types(matrix(result("pass"))), [])
+
+    def test_colours(self) -> None:
+        """Each status has a colour, and what is bad has another one than what is good."""
+        colours = {}
+        for status in STATUSES:
+            one = matrix(result(status, cause="b s t"), result("fail", machine="b"))
+            said = report.text(one, terminal(colour=True))
+            word = {"pass": "1", "not run": "-"}.get(
+                status, status if status in ("xfail", "skip") else status.upper())
+            found = re.search(rf"\033\[(\d+)m{word}\033\[0m", said)
+            assert found, status
+            colours[status] = found[1]
+            self.assertNotIn("\033", report.text(one, terminal()))
+        said = report.text(matrix(result("not run")), terminal(colour=True))
+        self.assertIn("\033[31mNOT RUN\033[0m", said)
+        good, bad = STATUSES[:4], STATUSES[4:]
+        self.assertEqual(len({colours[status] for status in good}), 4)
+        self.assertEqual({colours[status] for status in bad}, {"31"})
+
+
+class Text(unittest.TestCase):
+    def test_order(self) -> None:
+        said = report.text({**MATRIX, "environment": {**MATRIX["environment"], "note": "NOTE"}},
+                           terminal())
+        places = [said.index(text) for text in (
+            "guest WC  forced*", "6 failures, 5 causes", "CRASH s/dies", "HANG s/dies",
+            "xfail    1  no <feature> (s on a)", "skip    1  no <device> (s on b)", "NOTE",
+            "report.html\n\nmatrix: ")]
+        self.assertEqual(places, sorted(places))
+        self.assertEqual(said.splitlines()[-1], "matrix: 5 passed, 6 failed, 1 expected failure, "
+                                                "1 skipped, 2 not run")
+
+    def test_one_cause_once(self) -> None:
+        """Two machines that fail alike, and the log of one of them."""
+        said = report.text(MATRIX, terminal())
+        self.assertEqual(said.count("is WB, expected WC"), 1)
+        self.assertEqual(said.count("& 'x'"), 1)
+        self.assertIn("FAIL other guest WC\n  on b, c\n  is WB, expected WC\n", said)
+        log = said[said.index("& 'x'"):].partition("  repeat: make matrix\n")[0]
+        self.assertEqual(len(log.splitlines()), report.LOG_LINES)
+        self.assertRegex(said, r"\n  log:    \S*/?b/console.log\n")
+
+    def test_what_did_not_run(self) -> None:
+        said = report.text(MATRIX, terminal())
+        self.assertIn("CRASH s/dies\n  on a\n  Kernel panic\n  and 2 suites on a did not run\n"
+                      "    <0>oops\n    end of it\n", said)
+        self.assertIn("NOT RUN s/after\n  on c\n  who knows\n", said)
+
+    def test_did_not_run_because_of_a_skip(self) -> None:
+        said = report.text(matrix(result("not run", cause="a s u", reason="why"), result("pass"),
+                                  result("skip", test="u", reason="no emulator")), terminal())
+        self.assertIn("not run    1  why (s on a)", said)
+        self.assertTrue(said.endswith("\nmatrix: 1 passed, 0 failed, 0 expected failures, "
+                                      "1 skipped, 1 not run"))
+
+    def test_end_of_a_log(self) -> None:
+        log = [f"line {count}" for count in range(100)]
+        for test, first, last in (("program", 80, 99), ("t", 0, 19)):
+            said = report.text(matrix(result("fail", log=log, test=test)), terminal())
+            self.assertIn(f"\n    line {first}\n", said)
+            self.assertIn(f"\n    line {last}\n", said)
+            self.assertEqual(said.count("    line "), 20)
+
+    def test_many_failures(self) -> None:
+        said = report.text(matrix(*(result("fail", test=f"t{count}", log=[f"log {count}"])
+                                    for count in range(30))), terminal())
+        self.assertEqual(said.count("FAIL s t"), 30)
+        self.assertEqual(said.count("    log "), report.LOGS)
+        self.assertEqual(said.count("    the log is in report.html\n"), 30 - report.LOGS)
+
+    def test_same_log(self) -> None:
+        """Two tests of a suite may both show how it ended."""
+        said = report.text(matrix(*(result("fail", test=f"t{count}", log=["the end"])
+                                    for count in range(2))), terminal())
+        self.assertEqual(said.count("the end"), 1)
+        self.assertIn("FAIL s t1\n  on a\n    the log is that of s t0\n", said)
+
+    def test_many_rows(self) -> None:
+        said = report.text(matrix(*(row(f"r{count}", "a", "WB", "WC") for count in range(30))),
+                           terminal())
+        self.assertIn("FAIL other: 30 rows\n", said)
+        self.assertIn("  - other r5: a\n  - and 24 more\n", said)
 
     def test_exit_status(self) -> None:
-        for status, code in (("pass", 0), ("skip", 0), ("fail", 1), ("crash", 1), ("none", 1),
-                             ("timeout", 1)):
-            matrix = {**MATRIX, "results": [result("pass"), result(status, reason="r")]}
+        for said_to_be, code in (("pass", 0), ("pass,skip", 0), ("pass,xfail", 0), ("skip", 1),
+                                 ("xfail", 1), ("pass,fail", 1), ("pass,crash", 1),
+                                 ("pass,hang", 1), ("pass,timeout", 1), ("pass,not run", 1)):
+            statuses = said_to_be.split(",")
             with tempfile.TemporaryDirectory() as scratch, \
                     mock.patch.object(report, "OUT", Path(scratch)), \
-                    contextlib.redirect_stdout(io.StringIO()):
-                (Path(scratch) / "matrix.json").write_text(json.dumps(matrix))
-                self.assertEqual(report.report(), code, status)
+                    contextlib.redirect_stdout(io.StringIO()) as said:
+                (Path(scratch) / "matrix.json").write_text(json.dumps(
+                    matrix(*map(result, statuses))))
+                self.assertEqual(report.report(), code, statuses)
+                self.assertIn("matrix: ", said.getvalue().splitlines()[-1])
+                self.assertTrue((Path(scratch) / "report.html").exists())
+                self.assertTrue((Path(scratch) / "junit.xml").exists())
 
-    def test_worst_wins(self) -> None:
-        for status in ("fail", "crash", "timeout", "none"):
-            cell = report.cell([result("pass"), result("skip"), result(status)])
-            self.assertEqual((cell.status, cell.text), (status, f"{status.upper()} 1/3"))
 
-    def test_counts(self) -> None:
-        self.assertEqual(report.counts(MATRIX["results"]), (3, 1, 1))
+class JUnit(unittest.TestCase):
+    def setUp(self) -> None:
+        self.root = xml.fromstring(report.junit(MATRIX))
+        self.suites = {suite.get("name"): suite for suite in self.root}
 
-    def test_table(self) -> None:
-        text = report.table(MATRIX, colour=False)
-        self.assertIn("guest WC  forced  WB ≠ WC", text)
-        self.assertNotIn("\033", text)
-        self.assertIn("\033[31mWB", report.table(MATRIX, colour=True))
+    def test_suites(self) -> None:
+        self.assertEqual(list(self.suites)[:4], ["a.s", "b.s", "a.other", "b.other"])
+        suite = self.suites["a.s"]
+        self.assertEqual({name: suite.get(name) for name in suite.keys()}, {
+            "name": "a.s", "timestamp": "2026-11-26T00:30:00", "tests": "3", "failures": "0",
+            "errors": "0", "skipped": "1", "time": "1.500"})
+        self.assertEqual([case.get("time") for case in suite], ["0.500"] * 3)
 
-    def test_details(self) -> None:
-        text = report.details(MATRIX)
-        self.assertIn("FAIL b other t: is WB, expected WC", text)
-        self.assertIn("repeat: make matrix", text)
-        self.assertIn("skip b s t: no <device>", text)
+    def test_totals(self) -> None:
+        totals = {name: self.root.get(name) for name in self.root.keys()}
+        self.assertEqual(totals, {"name": "memtype", "tests": "15", "failures": "2",
+                                  "errors": "4", "skipped": "4", "time": "16.500"})
+        for name, kinds in (("tests", ["testcase"]), ("failures", ["failure"]),
+                            ("errors", ["error"]), ("skipped", ["skipped"])):
+            found = sum(len(self.root.findall(f".//{kind}")) for kind in kinds)
+            self.assertEqual(totals[name], str(found))
+            self.assertEqual(sum(int(suite.get(name, "")) for suite in self.root), found)
 
-    def test_page(self) -> None:
-        page = report.page(MATRIX)
-        tags = Tags()
-        tags.feed(page)
-        self.assertEqual(tags.open, [])
-        self.assertNotIn("script", tags.seen)
-        self.assertNotIn("device>", page.replace("&gt;", ""))
-        self.assertEqual(page.count("&lt;script&gt;"), 200)
-        self.assertNotIn("http", page)
-        self.assertIn("<td>order</td><td>&lt;instructions&gt;</td>", page)
+    def test_messages(self) -> None:
+        self.assertEqual([skip.get("message") for skip in self.root.findall(".//skipped")],
+                         ["expected failure: no <feature>", "no <device>",
+                          "did not run: a s/dies program", "did not run: a s/dies program"])
+        self.assertEqual([(error.get("type"), error.get("message"))
+                          for error in self.root.findall(".//error")],
+                         [("crash", "Kernel panic"), ("hang", "silent"),
+                          ("timeout", "over its limit of 60 s"), ("not run", "who knows")])
 
-    def test_junit(self) -> None:
-        root = xml.fromstring(report.junit(MATRIX))
-        suites = {suite.get("name"): suite for suite in root}
-        self.assertEqual(set(suites), {"a.s", "b.s", "a.other", "b.other"})
-        self.assertEqual(suites["b.other"].get("failures"), "1")
-        self.assertEqual(suites["b.s"].get("skipped"), "1")
-        self.assertEqual(len(root.findall(".//failure")), 1)
-
-    def test_junit_errors(self) -> None:
-        matrix = copy.deepcopy(MATRIX)
-        for one in matrix["results"]:
-            one["status"] = "timeout"
-        root = xml.fromstring(report.junit(matrix))
-        self.assertEqual(sum(int(suite.get("errors", "0")) for suite in root), 5)
+    def test_log_once(self) -> None:
+        first, second = self.root.findall(".//failure")
+        self.assertIn("<script>?[0m & 'x'\nline 0 of the log", first.text or "")
+        self.assertEqual(second.text, "as b other guest WC, where the log is")
 
 
 if __name__ == "__main__":
