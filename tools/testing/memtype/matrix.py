@@ -178,6 +178,7 @@ def run_matrix(machines: dict[str, Machine], tests: list[Test], out: Path = OUT,
     """Builds, boots, and writes matrix.json to `out`, where the consoles are kept too; `also` names
     more selftest programs to build."""
     out.mkdir(parents=True, exist_ok=True)
+    (out / "matrix.json").unlink(missing_ok=True)   # nobody shall take it for this run's
     base = prepare(machines)
     finished = run_all(machines, tests, also or [], out)
     matrix_json = {

@@ -34,9 +34,10 @@ COMPUTED = ("* the test computed this type itself, from what it set up; nobody r
 class Terminal:
     """How wide it is, and whether it has colours."""
 
-    def __init__(self) -> None:
-        self.colour = sys.stdout.isatty()
-        self.width = max(40, shutil.get_terminal_size((WIDTH, 24)).columns)
+    def __init__(self, plain: bool = False) -> None:
+        """`plain`: the same wherever it is shown."""
+        self.colour = sys.stdout.isatty() and not plain
+        self.width = WIDTH if plain else max(40, shutil.get_terminal_size((WIDTH, 24)).columns)
 
     def paint(self, text: str, status: str) -> str:
         painted = f"\033[{COLOURS.get(status, RED)}m{text}\033[0m"
@@ -322,7 +323,7 @@ def text(matrix: dict[str, Any], terminal: Terminal) -> str:
 
 
 def report() -> int:
-    """Writes junit.xml and report.html, prints the table; 0 if nothing failed."""
+    """Write junit.xml and report.html, prints the table; 0 if nothing failed."""
     matrix = summary.load(OUT)
     (OUT / "junit.xml").write_bytes(junit(matrix))
     (OUT / "report.html").write_text(page.page(matrix))

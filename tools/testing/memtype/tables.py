@@ -67,7 +67,7 @@ class Test:
 @dataclass
 class LeftOut:
     """One entry of upstream.toml's list of programs that a machine does not run."""
-    program: str
+    program: str            # or a shell pattern
     machines: list[str]
     why: str
     base: str

@@ -148,7 +148,7 @@ class Files(unittest.TestCase):
         """Each of upstream's programs runs or is left out, and none does both."""
         machine = mock.Mock(arch="arm64", compat=True)
         cases: list[tuple[list[str], list[str], list[str]]] = [
-                (["kvm/a"], ["kvm/b"], []),
+                (["kvm/a"], ["kvm/b"], []), (["kvm/a"], ["kvm/[b-z]*"], []),
                 (["kvm/a"], [], ["m: upstream.toml says nothing of kvm/b"]),
                 (["kvm/a", "kvm/b"], ["kvm/b"],
                  ["m: runs kvm/b, which upstream.toml says that it leaves out"]),
@@ -161,6 +161,22 @@ class Files(unittest.TestCase):
                     mock.patch.object(tables, "left_out", return_value=left_out), \
                     mock.patch.object(build, "upstream_programs", return_value=["kvm/a", "kvm/b"]):
                 self.assertEqual(check.upstream_programs(), said)
+
+
+class Sample(unittest.TestCase):
+    """What README.md shows of a report is what the report has."""
+    REPORT = ("x86-amd    4 passed, 374 s ───┐\nx86-intel  5 passed, 9 s ─────│───┐\n"
+              "kvm/a                         4   5\n")
+
+    def stale(self, *lines: str) -> list[str]:
+        return check.stale_sample("\n".join(["text", check.SAMPLE, *lines, check.SAMPLE, "more"]),
+                                  self.REPORT)
+
+    def test_sample(self) -> None:
+        self.assertEqual(self.stale("", "    x86-amd    4 passed, 12 s ──┐", "    ...",
+                                    "    kvm/a   4   5"), [])
+        self.assertEqual(self.stale("    x86-amd   3 passed, 374 s", "    kvm/a  4  6"),
+                         ["x86-amd   3 passed, 374 s", "kvm/a  4  6"])
 
 
 class OurLines(unittest.TestCase):
