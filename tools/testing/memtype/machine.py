@@ -144,7 +144,8 @@ class Boot:
                          self.judge().suite(self.tests[self.current]))
         said = ", ".join(f"{counts[status]} {word}" for status, word in WORDS.items()
                          if counts[status] or status == PASS)
-        self.progress(self.current, f"{said} ({self.seconds[self.current]:.0f} s)")
+        cpu = self.emulator.cpu() - self.since_cpu
+        self.progress(self.current, f"{said} ({self.seconds[self.current]:.0f} s, CPU {cpu:.0f} s)")
         self.enter(BOOT)
 
     def judge(self, trace: str | None = None) -> Judge:
@@ -192,7 +193,9 @@ class Boot:
         """How slow this machine is, from its boot up to here."""
         if BOOT not in self.seconds:
             self.seconds[BOOT] = time.monotonic() - self.since
-            self.slowness = max(self.slowness, self.emulator.cpu() / self.machine.boot)
+            cpu = self.emulator.cpu()
+            self.slowness = max(self.slowness, cpu / self.machine.boot)
+            self.progress(BOOT, f"up after {cpu:.1f} s of CPU time")
 
     def over_limit(self) -> str:
         """What the current suite, or the boot, used more of than it may; empty if it did not."""

@@ -118,8 +118,8 @@ class StandIn(unittest.TestCase):
         """A line says how a suite went as soon as it has ended."""
         self.run_machine("passes", "fails")
         lines = dict(self.said)
-        self.assertRegex(lines["a/passes"], r"^1 passed \(\d+ s\)$")
-        self.assertRegex(lines["a/fails"], r"^0 passed, 1 failed \(\d+ s\)$")
+        self.assertRegex(lines["a/passes"], r"^1 passed \(\d+ s, CPU \d+ s\)$")
+        self.assertRegex(lines["a/fails"], r"^0 passed, 1 failed \(\d+ s, CPU \d+ s\)$")
 
     def test_terminal_that_nobody_else_reads(self) -> None:
         """R1: the emulator draws on a terminal that it opened itself."""
