@@ -165,7 +165,7 @@ static void check_unaligned(struct __test_metadata *_metadata, struct kvm_vcpu *
 		snprintf(outcome + strlen(outcome), sizeof(outcome) - strlen(outcome), "%s%s",
 			 i ? "," : "", aborted ? "abort" : "works");
 	}
-	print_cell("unaligned read of VFIO BAR, prefetchable", outcome, false);
+	print_cell("unaligned read of VFIO BAR, prefetchable", outcome);
 }
 
 TEST_F(bar, guest_may_choose_any_uncached)

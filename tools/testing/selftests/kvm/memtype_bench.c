@@ -17,6 +17,7 @@
 #include <linux/sizes.h>
 
 #include "kvm_test_harness.h"
+#include "../memtype/no_timeout.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "test_util.h"

@@ -59,6 +59,13 @@ static inline uint64_t guest_marked_read(uint64_t gva);
 static inline void guest_write(uint64_t gva, uint64_t value);
 static inline uint64_t guest_execute(uint64_t gva);
 
+/* What the CPU makes of an access, by walked_kind() of each architecture */
+struct walked {
+	uint8_t kind;
+	bool forced;	/* whatever the guest chose */
+	bool computed;	/* from the guest's choice and the host's MTRRs: no entry says it */
+};
+
 static inline void guest_main(int id)
 {
 	struct guest_command *command = &commands[id];
@@ -180,18 +187,23 @@ static inline uint8_t combine(uint8_t memory, uint8_t guest)
 	return guest == KVM_MEMTYPE_WB ? memory : guest;
 }
 
-static inline uint8_t walked_kind(const struct kvm_memtype_probe *probe, uint8_t guest,
-				  bool *forced)
+static inline struct walked walked_kind(const struct kvm_memtype_probe *probe, uint8_t guest)
 {
-	*forced = probe->format == KVM_MEMTYPE_PROBE_EPT && EPT_IPAT(probe->leaf);
-	if (*forced)
-		return mtrr_kinds[EPT_MT(probe->leaf)];
-	if (probe->format == KVM_MEMTYPE_PROBE_EPT)
-		return combine(mtrr_kinds[EPT_MT(probe->leaf)], guest);
+	struct walked walked = {};
+	uint8_t memory;
+
+	if (probe->format == KVM_MEMTYPE_PROBE_EPT) {
+		memory = mtrr_kinds[EPT_MT(probe->leaf)];
+		walked.forced = EPT_IPAT(probe->leaf);
+		walked.kind = walked.forced ? memory : combine(memory, guest);
+		return walked;
+	}
 
 	/* NPT: the nested entry selects host PAT entry 0, which is WB. */
 	TEST_ASSERT(!(probe->leaf & (PTE_PWT | PTE_PCD)), "NPT leaf %llx", probe->leaf);
-	return combine(mtrr_kinds[probe->mtrr], guest);
+	walked.kind = combine(mtrr_kinds[probe->mtrr], guest);
+	walked.computed = true;
+	return walked;
 }
 
 static inline void expect_walk(const char *row, uint64_t gva,
@@ -335,18 +347,10 @@ static inline uint8_t par_kind(uint8_t attr)
 	}
 }
 
-static inline uint8_t walked_kind(const struct kvm_memtype_probe *probe, uint8_t guest,
-				  bool *forced)
+/* Arm ARM D8.6, for guest types WB, Normal-NC and Device-nGnRE. */
+static inline uint8_t stage2_kind(uint8_t memattr, uint8_t guest)
 {
-	/* Only with FWB is there a MemAttr that overrides stage 1 with write-back. */
-	*forced = S2_MEMATTR(probe->leaf) == 6;
-	if (probe->par_valid) {
-		TEST_ASSERT(!(probe->par & PAR_F), "AT S12E1R failed: PAR_EL1 %llx", probe->par);
-		return par_kind(PAR_ATTR(probe->par));
-	}
-
-	/* nVHE: Arm ARM D8.6, for guest types WB, Normal-NC and Device-nGnRE. */
-	switch (S2_MEMATTR(probe->leaf)) {
+	switch (memattr) {
 	case 0x1:
 		return KVM_MEMTYPE_UC;
 	case 0x5:
@@ -358,6 +362,20 @@ static inline uint8_t walked_kind(const struct kvm_memtype_probe *probe, uint8_t
 	default:
 		return KVM_MEMTYPE_NONE;
 	}
+}
+
+static inline struct walked walked_kind(const struct kvm_memtype_probe *probe, uint8_t guest)
+{
+	uint8_t memattr = S2_MEMATTR(probe->leaf);
+	/* Only with FWB is there a MemAttr that overrides stage 1 with write-back. */
+	struct walked walked = { .forced = memattr == 6 };
+
+	TEST_ASSERT(!probe->par_valid || !(probe->par & PAR_F),
+		    "AT S12E1R failed: PAR_EL1 %llx", probe->par);
+	/* With nVHE there is no answer of the CPU, but the entry that KVM wrote. */
+	walked.kind = probe->par_valid ? par_kind(PAR_ATTR(probe->par)) :
+					 stage2_kind(memattr, guest);
+	return walked;
 }
 
 static inline void expect_walk(const char *row, uint64_t gva,
@@ -390,6 +408,18 @@ static inline bool have_layer(void)
 #define NO_LAYER	"this kernel has no guest memory types"
 #define NO_PROBE	"this kernel has no CONFIG_KVM_MEMTYPE_PROBE"
 
+/* Why a VM cannot have this policy and these flags here; NULL if it can. */
+static inline const char *why_not(uint64_t policy, uint32_t slot_flags)
+{
+	int caps = have_layer() ? kvm_check_cap(KVM_CAP_MEMTYPE) : 0;
+
+	if (policy == KVM_MEMTYPE_POLICY_STAGE1 && !(caps & KVM_MEMTYPE_CAP_STAGE1))
+		return "no KVM_MEMTYPE_CAP_STAGE1";
+	if (slot_flags && !(caps & KVM_MEMTYPE_CAP_FORCE_WB))
+		return "no KVM_MEMTYPE_CAP_FORCE_WB";
+	return NULL;
+}
+
 static inline bool have_probe(struct kvm_vcpu *vcpu)
 {
 	struct kvm_memtype_probe probe = {};
@@ -399,12 +429,26 @@ static inline bool have_probe(struct kvm_vcpu *vcpu)
 	       (errno != ENOTTY && errno != EINVAL);
 }
 
-/* stdout, which the harness does not flush when a test ends. */
-static inline void print_cell(const char *row, const char *effective, bool forced)
+/*
+ * A cell of the matrix: the types of one access or of several. Those that the test itself
+ * computed are marked. The harness does not flush stdout when a test ends.
+ */
+static inline void print_types(const char *row, const char *types, bool forced, bool computed)
 {
-	ksft_print_msg("memtype-cell: row=%s effective=%s forced=%s\n",
-		       row, effective, forced ? "yes" : "no");
+	ksft_print_msg("memtype-cell: row=%s effective=%s forced=%s%s\n", row, types,
+		       forced ? "yes" : "no", computed ? " computed=yes" : "");
 	fflush(stdout);
+}
+
+static inline void print_type(const char *row, struct walked walked)
+{
+	print_types(row, kind_names[walked.kind], walked.forced, walked.computed);
+}
+
+/* A cell that says something else, which was seen */
+static inline void print_cell(const char *row, const char *value)
+{
+	print_types(row, value, false, false);
 }
 
 static inline int get_memtype(struct kvm_vm *vm, uint64_t gpa, struct kvm_memtype *answer)
@@ -442,6 +486,12 @@ static inline struct kvm_vm *create_vm(struct kvm_vcpu *vcpus[], int nr_vcpus, u
 		init_guest_types(vcpus[i]);
 	}
 	return vm;
+}
+
+/* As if a device that does not snoop were assigned to the VM, or no longer. */
+static inline void set_noncoherent_dma(struct kvm_vcpu *vcpu, bool on)
+{
+	vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE_DMA, (void *)(unsigned long)on);
 }
 
 /* A number in the debugfs directory that a VM of this process has. */
@@ -528,5 +578,34 @@ static inline bool have_driver(void)
 }
 
 #define NO_DRIVER	"this kernel has no CONFIG_MEMTYPE_TEST"
+
+/* The physical address of a device's first BAR. */
+static inline uint64_t first_bar(const char *device)
+{
+	unsigned long long start = 0;
+	char path[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/resource", device);
+	file = fopen(path, "r");
+	TEST_ASSERT(file && fscanf(file, "%llx", &start) == 1 && start, "%s", path);
+	fclose(file);
+	return start;
+}
+
+/* That of the display's frame buffer, a BAR that is prefetchable; 0 if there is none. */
+static inline uint64_t frame_buffer(void)
+{
+	char device[NAME_MAX + 1], path[512];
+
+	if (!find_pci(device, "0x1234", "0x1111"))
+		return 0;
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/enable", device);
+	TEST_ASSERT(!write_file(path, "1"), "%s: %s", path, strerror(errno));
+	return first_bar(device);
+}
+
+/* What tests have of it, or of the driver's memory */
+#define HOST_SIZE	SZ_2M
 
 #endif /* SELFTEST_KVM_MEMTYPE_H */

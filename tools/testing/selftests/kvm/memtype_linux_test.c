@@ -17,13 +17,11 @@
 #include <linux/serial_reg.h>
 
 #include "kvm_test_harness.h"
+#include "../memtype/no_timeout.h"
 #include "memtype_guest.h"
 
 #define KERNEL		"/memtype/guest/kernel"
 #define INITRD		"/memtype/guest/initrd"
-
-/* Emulated seconds that the guest may take. */
-#define TIME_LIMIT	60
 
 #define RAM_SLOT	0
 #define VIDEO_SLOT	1
@@ -323,8 +321,8 @@ static void check_mapping(struct __test_metadata *_metadata, struct guest *guest
 {
 	struct kvm_memtype_probe probe = {};
 	struct kvm_memtype answer;
-	uint8_t kind, walked;
-	bool forced;
+	struct walked walked;
+	uint8_t kind;
 
 	probe.gpa = walk_guest(guest, gva, &kind);
 	EXPECT_EQ(kind, mapping->kind);
@@ -335,15 +333,15 @@ static void check_mapping(struct __test_metadata *_metadata, struct guest *guest
 
 	TEST_ASSERT(!__vcpu_ioctl(guest->vcpu, KVM_MEMTYPE_PROBE, &probe), "probe: %s",
 		    strerror(errno));
-	walked = walked_kind(&probe, kind, &forced);
+	walked = walked_kind(&probe, kind);
 	expect_walk(row, gva, &probe, kind);
 	ASSERT_EQ(get_memtype(guest->vm, probe.gpa, &answer), 0);
-	EXPECT_EQ(answer.effective[kind], walked);
-	EXPECT_EQ(!!(answer.attributes & KVM_MEMTYPE_ATTR_FORCED), forced);
-	print_cell(row, kind_names[walked], forced);
+	EXPECT_EQ(answer.effective[kind], walked.kind);
+	EXPECT_EQ(!!(answer.attributes & KVM_MEMTYPE_ATTR_FORCED), walked.forced);
+	print_type(row, walked);
 }
 
-TEST_F_TIMEOUT(linux_guest, mappings, TIME_LIMIT)
+TEST_F(linux_guest, mappings)
 {
 	struct guest *guest = &self->guest;
 	char row[64];

@@ -15,6 +15,7 @@
  * stage-2 entry of the memory that is watched.
  */
 #include "kvm_test_harness.h"
+#include "../memtype/no_timeout.h"
 #include "memtype_guest.h"
 
 #define KPROBES		TRACING "/kprobe_events"

@@ -394,22 +394,22 @@ FIXTURE_TEARDOWN(edu)
 }
 
 /* What becomes of the guest's i-th type for the BAR, after it used it */
-static uint8_t check_bar(struct __test_metadata *_metadata, struct vmm *v, unsigned int i)
+static struct walked check_bar(struct __test_metadata *_metadata, struct vmm *v,
+			       unsigned int i)
 {
 	struct kvm_memtype_probe probe = { .gpa = BAR_GPA, .gva = BAR_GVA + i * SZ_4K };
 	struct kvm_memtype answer;
-	uint8_t kind;
-	bool forced;
+	struct walked walked;
 
 	TEST_ASSERT(!__vcpu_ioctl(v->vcpu, KVM_MEMTYPE_PROBE, &probe), "probe: %s",
 		    strerror(errno));
 	TEST_ASSERT(!get_memtype(v->vm, BAR_GPA, &answer), "query: %s", strerror(errno));
-	kind = walked_kind(&probe, guest_kinds[i], &forced);
-	EXPECT_EQ(answer.effective[guest_kinds[i]], kind);
+	walked = walked_kind(&probe, guest_kinds[i]);
+	EXPECT_EQ(answer.effective[guest_kinds[i]], walked.kind);
 	EXPECT_EQ(answer.host, VFIO_BAR);
 	EXPECT_EQ(answer.attributes, KVM_MEMTYPE_ATTR_ANY_UNCACHED | MMIO_NOEXEC);
-	EXPECT_FALSE(forced);
-	return kind;
+	EXPECT_FALSE(walked.forced);
+	return walked;
 }
 
 /* One transfer from memory that is unmapped, before it or while it is pending */
@@ -460,17 +460,17 @@ TEST_F_TIMEOUT(edu, dma, 120)
 		works = works && ((uint64_t *)v.ram)[1] == PATTERN &&
 			!memcmp(v.ram, v.ram + SZ_4K, BYTES);
 		snprintf(row, sizeof(row), "edu BAR: guest %s", kind_names[guest_kinds[i]]);
-		print_cell(row, kind_names[check_bar(_metadata, &v, i)], false);
+		print_type(row, check_bar(_metadata, &v, i));
 	}
 	EXPECT_TRUE(works);
-	print_cell("edu: DMA by a guest", works ? "right" : "wrong", false);
+	print_cell("edu: DMA by a guest", works ? "right" : "wrong");
 
 	/* The device's buffer has the last pattern. */
 	blocked = is_blocked(&v, false);
 	MUST_WORK(map_ram(&v));
 	blocked = is_blocked(&v, true) && blocked;
 	EXPECT_TRUE(blocked);
-	print_cell("edu: DMA after unmap", blocked ? "blocked" : "done", false);
+	print_cell("edu: DMA after unmap", blocked ? "blocked" : "done");
 	close_vmm(&v);
 	trace_end(getpid());
 	EXPECT_TRUE(nothing_left());
@@ -685,9 +685,9 @@ TEST_F_TIMEOUT(edu, orders, 600)
 	} while (good && permute(sequence, ARRAY_SIZE(sequence)));
 	EXPECT_TRUE(good);
 	EXPECT_EQ(orders, 90);
-	print_cell("edu: caches are maintained", maintains ? "yes" : "no", false);
+	print_cell("edu: caches are maintained", maintains ? "yes" : "no");
 	print_cell("edu: KVM and IOMMUFD say",
-		   !good ? "differ" : self->coherent ? "coherent" : "non-coherent", false);
+		   !good ? "differ" : self->coherent ? "coherent" : "non-coherent");
 }
 
 TEST_F_TIMEOUT(edu, type1_orders, 600)
@@ -713,7 +713,7 @@ TEST_F_TIMEOUT(edu, type1_orders, 600)
 	EXPECT_TRUE(good);
 	EXPECT_EQ(orders, 70);
 	print_cell("edu: KVM and type1 say",
-		   !good ? "differ" : coherent ? "coherent" : "non-coherent", false);
+		   !good ? "differ" : coherent ? "coherent" : "non-coherent");
 }
 
 /* KVM goes by what the IOMMU can do. So where that can enforce coherency, a domain must. */
@@ -875,7 +875,7 @@ TEST_F_TIMEOUT(edu, removal, 240)
 		good = nothing_left() && good;
 	}
 	EXPECT_TRUE(good);
-	print_cell("edu: removal with DMA pending", good ? "complete" : "wrong", false);
+	print_cell("edu: removal with DMA pending", good ? "complete" : "wrong");
 }
 
 /* Random rounds */
@@ -1159,7 +1159,7 @@ TEST_F_TIMEOUT(edu, kills, 1800)
 	EXPECT_GT(killed, 0);
 	EXPECT_GT(taken, 0);
 	EXPECT_GT(reached->transfers, 0);
-	print_cell("edu: kills and removals", good ? "kept" : "broken", false);
+	print_cell("edu: kills and removals", good ? "kept" : "broken");
 }
 
 static pid_t main_process;

@@ -7,6 +7,7 @@
 #define SELFTEST_KVM_MEMTYPE_WALK_H
 
 #include "kvm_test_harness.h"
+#include "../memtype/no_timeout.h"
 #include "memtype_guest.h"
 
 /* What a page is to the host, and how its guest may map it. */
@@ -25,14 +26,14 @@ struct page {
  * Has the guest access a page as @kind, and checks that query and walk agree.
  * Returns the type that the CPU uses.
  */
-static inline uint8_t walk_as(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
-			      const char *row, const struct page *page, uint64_t gva, uint8_t kind,
-			      bool *forced)
+static inline struct walked walk_as(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+				    const char *row, const struct page *page, uint64_t gva,
+				    uint8_t kind)
 {
 	struct kvm_memtype_probe probe = { .gpa = page->gpa, .gva = gva }, untouched = probe;
 	struct kvm_memtype before = {}, after = {};
 	int probed, query_before = 0, query_after = 0;
-	uint8_t walked;
+	struct walked walked;
 	uint64_t value;
 
 	if (have_layer())
@@ -44,7 +45,7 @@ static inline uint8_t walk_as(struct __test_metadata *_metadata, struct kvm_vcpu
 	value = run_guest(vcpu, GUEST_MARKED_READ, gva, 0);
 	TEST_ASSERT(!__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), "%s: probe: %s", row,
 		    strerror(errno));
-	walked = walked_kind(&probe, kind, forced);
+	walked = walked_kind(&probe, kind);
 	expect_walk(row, gva, &probe, kind);
 
 	/* Without the layer, what is mixed is mapped by one entry all the same. */
@@ -67,16 +68,16 @@ static inline uint8_t walk_as(struct __test_metadata *_metadata, struct kvm_vcpu
 		before.host = after.host;
 	before.attributes &= ~KVM_MEMTYPE_ATTR_PREDICTED;
 	EXPECT_EQ(memcmp(&before, &after, sizeof(before)), 0);
-	EXPECT_EQ(after.effective[kind], walked);
+	EXPECT_EQ(after.effective[kind], walked.kind);
 	EXPECT_EQ(after.refusal, KVM_MEMTYPE_REFUSAL_NONE);
 	EXPECT_EQ(after.host, page->host);
 	EXPECT_EQ(after.intent, page->intent);
 	EXPECT_EQ(after.attributes, page->attributes |
-		  (*forced ? KVM_MEMTYPE_ATTR_FORCED : 0));
+		  (walked.forced ? KVM_MEMTYPE_ATTR_FORCED : 0));
 	if (page->source)
 		EXPECT_EQ(after.source, page->source);
 	if (!page->source)
-		EXPECT_EQ(after.source == KVM_MEMTYPE_SOURCE_RAM, !*forced);
+		EXPECT_EQ(after.source == KVM_MEMTYPE_SOURCE_RAM, !walked.forced);
 	return walked;
 }
 
@@ -84,33 +85,30 @@ static inline uint8_t walk_as(struct __test_metadata *_metadata, struct kvm_vcpu
 static inline void check_type(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
 			      const char *row, const struct page *page, uint64_t gva, uint8_t kind)
 {
-	bool forced;
-	uint8_t walked = walk_as(_metadata, vcpu, row, page, gva, kind, &forced);
-
-	print_cell(row, kind_names[walked], forced);
+	print_type(row, walk_as(_metadata, vcpu, row, page, gva, kind));
 }
 
 /* As check_type() of each type that a guest can choose, with one cell for all of them. */
 static inline void check_types(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
 			       const char *row, const struct page *page, uint64_t gva)
 {
-	bool forced, all_forced = true;
+	bool all_forced = true, any_computed = false;
+	struct walked walked;
 	char types[64] = "";
 	char name[96];
-	uint8_t kind;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++)
 		map_as(vcpu->vm, gva + i * SZ_2M, page->gpa, guest_kinds[i]);
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
 		snprintf(name, sizeof(name), "%s as %s", row, kind_names[guest_kinds[i]]);
-		kind = walk_as(_metadata, vcpu, name, page, gva + i * SZ_2M, guest_kinds[i],
-			       &forced);
-		all_forced &= forced;
+		walked = walk_as(_metadata, vcpu, name, page, gva + i * SZ_2M, guest_kinds[i]);
+		all_forced &= walked.forced;
+		any_computed |= walked.computed;
 		snprintf(types + strlen(types), sizeof(types) - strlen(types), "%s%s",
-			 i ? "," : "", kind_names[kind]);
+			 i ? "," : "", kind_names[walked.kind]);
 	}
-	print_cell(row, types, all_forced);
+	print_types(row, types, all_forced, any_computed);
 }
 
 /*
@@ -151,6 +149,25 @@ static inline void run_refused(struct __test_metadata *_metadata, struct kvm_vcp
 	EXPECT_EQ(vcpu->run->memory_fault.gpa, gpa);
 	EXPECT_EQ(vcpu->run->memory_fault.size, SZ_4K);
 	EXPECT_EQ(vcpu->run->memory_fault.flags, 0);
+}
+
+/* The same of a page of which the query says beforehand, and a trace event then, why. */
+static inline void check_refusal(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+				 uint64_t gpa, uint64_t gva, uint8_t refusal, const char *name)
+{
+	struct kvm_memtype answer, expected = { .gpa = gpa, .refusal = refusal };
+	char gfn[32], reason[32];
+
+	EXPECT_EQ(vm_check_cap(vcpu->vm, KVM_CAP_MEMORY_FAULT_INFO), 1);
+	ASSERT_EQ(get_memtype(vcpu->vm, gpa, &answer), 0);
+	EXPECT_EQ(memcmp(&answer, &expected, sizeof(answer)), 0);
+
+	trace_event("kvm_memtype/kvm_memtype_refuse", true);
+	run_refused(_metadata, vcpu, gpa, gva);
+	trace_event("kvm_memtype/kvm_memtype_refuse", false);
+	snprintf(gfn, sizeof(gfn), "gfn %lx ", gpa / SZ_4K);
+	snprintf(reason, sizeof(reason), "refusal %s", name);
+	EXPECT_TRUE(trace_has(gfn, reason));
 }
 
 #endif /* SELFTEST_KVM_MEMTYPE_WALK_H */

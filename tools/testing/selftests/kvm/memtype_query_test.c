@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_GET_MEMTYPE: what it takes and what it refuses, that it follows the memslots, and that of
+ * memory which a guest cannot have it says beforehand why.
+ *
+ * That it is right about the types, memtype_test shows.
+ */
+#include "memtype_walk.h"
+
+/* KVM_GET_MEMTYPE: what it refuses, and that it follows the memslots. */
+FIXTURE(query)
+{
+	struct kvm_vm *vm;
+	void *hva;
+};
+
+FIXTURE_SETUP(query)
+{
+	self->vm = vm_create_barebones();
+	self->hva = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(self->hva, MAP_FAILED);
+}
+
+FIXTURE_TEARDOWN(query)
+{
+	kvm_vm_free(self->vm);
+}
+
+static int query_error(struct kvm_vm *vm, const struct kvm_memtype *query)
+{
+	struct kvm_memtype copy = *query;
+	int error;
+
+	if (!__vm_ioctl(vm, KVM_GET_MEMTYPE, &copy))
+		return 0;
+	error = errno;
+	TEST_ASSERT(!memcmp(&copy, query, sizeof(copy)), "a failed query changed its argument");
+	return error;
+}
+
+TEST_F(query, bad_input)
+{
+	struct kvm_memtype good = { .gpa = TEST_GPA }, query;
+
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
+	if (!have_layer()) {
+		EXPECT_EQ(query_error(self->vm, &good), UNKNOWN_IOCTL);
+		return;
+	}
+	EXPECT_EQ(query_error(self->vm, &good), 0);
+
+	query = good;
+	query.flags = 1;
+	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+	query.flags = 1u << 31;
+	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+	query = good;
+	query.padding[0] = 1;
+	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+	query = good;
+	query.padding[1] = 1ull << 63;
+	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+	query = good;
+	query.as_id = 2;
+	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+	query.as_id = -1;
+	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+	query = good;
+	query.gpa = TEST_GPA + SZ_2M;
+	EXPECT_EQ(query_error(self->vm, &query), ENOENT);
+	query.gpa = -1;
+	EXPECT_EQ(query_error(self->vm, &query), ENOENT);
+
+	EXPECT_EQ(__vm_ioctl(self->vm, KVM_GET_MEMTYPE, (struct kvm_memtype *)NULL), -1);
+	EXPECT_EQ(errno, EFAULT);
+	/* Readable, not writable; zeroes but for the address, where nothing is to say. */
+	vm_set_user_memory_region(self->vm, TEST_SLOT + 1, 0, 0, SZ_4K, self->hva);
+	ASSERT_EQ(mprotect(self->hva, SZ_4K, PROT_READ), 0);
+	EXPECT_EQ(__vm_ioctl(self->vm, KVM_GET_MEMTYPE, (struct kvm_memtype *)self->hva), -1);
+	EXPECT_EQ(errno, EFAULT);
+}
+
+/* Nothing is mapped in the host by asking; check_type() looks at the guest. */
+TEST_F(query, maps_nothing)
+{
+	unsigned char resident;
+	struct kvm_memtype answer;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
+	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
+	EXPECT_EQ(answer.intent, KVM_MEMTYPE_WB);
+	ASSERT_EQ(mincore(self->hva, SZ_4K, &resident), 0);
+	EXPECT_EQ(resident & 1, 0);
+}
+
+TEST_F(query, address_without_mapping)
+{
+	struct kvm_memtype answer, expected = {
+		.gpa = TEST_GPA, .refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED,
+	};
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
+	ASSERT_EQ(mprotect(self->hva, SZ_2M, PROT_NONE), 0);
+	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(memcmp(&answer, &expected, sizeof(answer)), 0);
+	ASSERT_EQ(munmap(self->hva, SZ_2M), 0);
+	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(memcmp(&answer, &expected, sizeof(answer)), 0);
+}
+
+TEST_F(query, memslot_ioctls)
+{
+	struct kvm_memtype first, second;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	EXPECT_EQ(get_memtype(self->vm, TEST_GPA, &first), -1);
+	EXPECT_EQ(errno, ENOENT);
+
+	ASSERT_EQ(__vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M,
+					      self->hva), 0);
+	EXPECT_EQ(get_memtype(self->vm, TEST_GPA, &first), 0);
+	ASSERT_EQ(__vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, 0, NULL), 0);
+	EXPECT_EQ(get_memtype(self->vm, TEST_GPA, &second), -1);
+	EXPECT_EQ(errno, ENOENT);
+
+	ASSERT_EQ(__vm_set_user_memory_region2(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M,
+					       self->hva, 0, 0), 0);
+	EXPECT_EQ(get_memtype(self->vm, TEST_GPA, &second), 0);
+	EXPECT_EQ(memcmp(&first, &second, sizeof(first)), 0);
+}
+
+/* Each address space has memslots of its own. */
+TEST_F(query, address_spaces)
+{
+	int nr = vm_check_cap(self->vm, KVM_CAP_MULTI_ADDRESS_SPACE);
+	struct kvm_memtype query = { .gpa = TEST_GPA, .as_id = 1 };
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (nr < 2) {
+		EXPECT_EQ(query_error(self->vm, &query), EINVAL);
+		return;
+	}
+	EXPECT_EQ(query_error(self->vm, &query), ENOENT);
+	vm_set_user_memory_region(self->vm, 1 << 16 | TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
+	EXPECT_EQ(query_error(self->vm, &query), 0);
+	query.as_id = 0;
+	EXPECT_EQ(query_error(self->vm, &query), ENOENT);
+}
+
+#ifdef __x86_64__
+/* Private memory is not what the memslot's address has; it is guest_memfd's, or nothing. */
+TEST_F(query, private_memory)
+{
+	struct vm_shape shape = {
+		.mode = VM_MODE_DEFAULT, .type = KVM_X86_SW_PROTECTED_VM,
+	};
+	struct kvm_memtype answer;
+	struct kvm_vm *vm;
+	int fd;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)))
+		SKIP(return, "no KVM_X86_SW_PROTECTED_VM");
+	vm = ____vm_create(shape);
+	fd = vm_create_guest_memfd(vm, SZ_2M, 0);
+	vm_set_user_memory_region2(vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA, SZ_2M, self->hva,
+				   fd, 0);
+	vm_set_user_memory_region(vm, TEST_SLOT + 1, 0, TEST_GPA + SZ_2M, SZ_2M, self->hva);
+	ASSERT_EQ(munmap(self->hva, SZ_2M), 0);
+
+	EXPECT_EQ(get_memtype(vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+	vm_mem_set_private(vm, TEST_GPA, 2 * SZ_2M);
+	EXPECT_EQ(get_memtype(vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+	EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
+	EXPECT_EQ(get_memtype(vm, TEST_GPA + SZ_2M, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+	kvm_vm_free(vm);
+}
+#endif
+
+/* Neither ioctl knows a flag beside that of memory types. */
+TEST_F(query, unknown_memslot_flags)
+{
+	EXPECT_EQ(__vm_set_user_memory_region(self->vm, TEST_SLOT, 1 << 14, TEST_GPA, SZ_2M,
+					      self->hva), -1);
+	EXPECT_EQ(errno, EINVAL);
+	EXPECT_EQ(__vm_set_user_memory_region2(self->vm, TEST_SLOT, 1 << 14, TEST_GPA, SZ_2M,
+					       self->hva, 0, 0), -1);
+	EXPECT_EQ(errno, EINVAL);
+}
+
+/* Accesses that KVM cannot allow, and that it says so beforehand, then, and why. */
+FIXTURE(refusal)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+};
+
+FIXTURE_SETUP(refusal)
+{
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	self->vm = create_vm(&self->vcpu, 1, 0);
+	map_as(self->vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+}
+
+FIXTURE_TEARDOWN(refusal)
+{
+	if (self->vm)
+		kvm_vm_free(self->vm);
+}
+
+TEST_F(refusal, unmapped)
+{
+	uint64_t refused = vm_statistic(self->vm, "memtype_refused");
+	void *hva = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, hva);
+	munmap(hva, SZ_4K);
+	check_refusal(_metadata, self->vcpu, TEST_GPA, TEST_GVA, KVM_MEMTYPE_REFUSAL_UNMAPPED,
+		      "unmapped");
+	EXPECT_EQ(vm_statistic(self->vm, "memtype_refused"), refused + 1);
+}
+
+#ifdef __aarch64__
+/* As soon as it shows: here the host has mapped it when the memslot is made. */
+TEST_F(refusal, cacheable_memslot)
+{
+	uint64_t bar = frame_buffer();
+	bool can_cache;
+	int error = 0;
+	void *hva;
+
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	ASSERT_NE(bar, 0);
+	hva = map_host(HOST_SIZE, bar, MEMTYPE_TEST_WB, MEMTYPE_TEST_PREMAP);
+	ASSERT_NE(hva, MAP_FAILED);
+	if (__vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva))
+		error = errno;
+	can_cache = vm_check_cap(self->vm, KVM_CAP_MEMTYPE) & KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP;
+	EXPECT_EQ(error, can_cache ? 0 : EINVAL);
+}
+
+/* Write-back memory that cannot have tags comes to be where the memslot was checked. */
+TEST_F(refusal, mte)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	void *hva, *other;
+
+	if (!kvm_check_cap(KVM_CAP_ARM_MTE))
+		SKIP(return, "no KVM_CAP_ARM_MTE");
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	vm = vm_create(1);
+	vm_enable_cap(vm, KVM_CAP_ARM_MTE, 0);
+	vcpu = vm_vcpu_add(vm, 0, guest_main);
+	vcpu_args_set(vcpu, 1, 0);
+	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+
+	hva = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, hva);
+	run_guest(vcpu, GUEST_READ, TEST_GVA, 0);
+	other = map_host(SZ_2M, 0, MEMTYPE_TEST_WB, MEMTYPE_TEST_PREMAP);
+	ASSERT_NE(other, MAP_FAILED);
+	ASSERT_EQ(mremap(other, SZ_2M, SZ_2M, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
+	check_refusal(_metadata, vcpu, TEST_GPA, TEST_GVA, KVM_MEMTYPE_REFUSAL_MTE, "MTE");
+	kvm_vm_free(vm);
+}
+#endif
+
+/* x86 lets a guest execute from a device; arm64 injects an abort, and KVM_RUN goes on. */
+TEST_F(refusal, execution_is_none)
+{
+	struct kvm_memtype answer;
+	uint32_t *hva;
+
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	/* Bochs cannot fetch from a device; EPT has the same entry for UC memory. */
+	if (CANNOT_EXECUTE_DEVICE)
+		hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_UC,
+			       MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_SET_RAM);
+	else
+		hva = map_host(HOST_SIZE, frame_buffer(), MEMTYPE_TEST_UC, MEMTYPE_TEST_PREMAP);
+	ASSERT_NE(hva, MAP_FAILED);
+	WRITE_ONCE(hva[0], RETURN_INSTRUCTION);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.attributes & KVM_MEMTYPE_ATTR_NOEXEC, MMIO_NOEXEC);
+#ifdef __aarch64__
+	vm_init_descriptor_tables(self->vm);
+	vcpu_init_descriptor_tables(self->vcpu);
+	vm_install_sync_handler(self->vm, VECTOR_SYNC_CURRENT, ESR_EC_IABT,
+				guest_instruction_abort);
+#endif
+	EXPECT_EQ(run_guest(self->vcpu, GUEST_EXECUTE, TEST_GVA, 0), !MMIO_NOEXEC);
+}
+
+TEST_HARNESS_MAIN
