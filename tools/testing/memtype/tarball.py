@@ -21,7 +21,7 @@ from settings import ARCHES, HERE, OUT, REPO, output, say
 from tables import Test
 
 # Programs of kvm/ that do nothing without a device of QEMU's.
-EMULATED = ("kvm/memtype_vfio_test",)
+EMULATED = ("kvm/memtype_vfio_test", "kvm/memtype_removal_test")
 
 README = """memtype selftests for @ARCH@, from commit @COMMIT@
 
@@ -47,8 +47,10 @@ CONFIG_FTRACE, CONFIG_DEBUG_FS, CONFIG_IOMMUFD, CONFIG_VFIO_PCI with
 CONFIG_VFIO_DEVICE_CDEV. Of VFIO BARs, only those of QEMU's edu and display are
 tested; without these devices, those tests skip.
 
-Lines "# memtype-cell:" say which type the CPU used; the memtype matrix
-compares them with what each of its emulated machines must have, run.sh does not.
+Lines "# memtype-cell:" say which type the CPU used; with "computed=yes", no
+entry of a page table says it, but the test by the CPU's manual. The memtype
+matrix compares them with what each of its emulated machines must have, run.sh
+does not.
 Documentation/virt/kvm/memtype.rst says what to expect.
 """
 
