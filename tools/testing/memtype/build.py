@@ -32,9 +32,16 @@ UAPI_HEADER = "include/uapi/linux/kvm_memtype.h"
 # What the programs of a directory need and its Makefile does not say: a header of ours that the
 # compiler reads first, and further headers that they are built from.
 HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
+                     "tools/testing/selftests/iommu/dma_cache_counters.h",
+                     "tools/testing/selftests/iommu/dma_cache_devices.h",
                      "tools/testing/selftests/iommu/dma_cache_order.h",
                      "tools/testing/selftests/iommu/dma_cache_trace.h",
+                     "tools/testing/selftests/iommu/fault_injection.h",
+                     "tools/testing/selftests/iommu/iommufd_noncoherent.h",
+                     "tools/testing/selftests/iommu/mock_iommu.h",
+                     "tools/testing/selftests/iommu/type1_noncoherent.h",
                      "tools/testing/selftests/iommu/vfio_device.h",
+                     "tools/testing/selftests/memtype/no_timeout.h",
                      "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h"]}
 # Where they are built from, for every kernel.
 SELFTESTS = TREES["patched"] / "tools/testing/selftests"

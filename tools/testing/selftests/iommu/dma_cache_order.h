@@ -5,9 +5,10 @@
  *  - before a page becomes reachable, its cleaning is complete
  *  - when the last mapping is gone: unmap, IOTLB sync, flush complete, unpin
  *
- * Every domain in the trace is taken as non-coherent, or every one as coherent: then nothing may
- * be cleaned or flushed, and the rest holds as well. The model is a function of the lines alone
- * and needs no kernel, so that recorded traces can be judged as well.
+ * A domain is coherent if its driver says so when it is asked to enforce that ("enforced"), or if
+ * all are taken as coherent. What only such domains map may not be cleaned or flushed, and the
+ * rest holds as well. The model is a function of the lines alone and needs no kernel, so that
+ * recorded traces can be judged as well.
  */
 #ifndef SELFTEST_DMA_CACHE_ORDER_H
 #define SELFTEST_DMA_CACHE_ORDER_H
@@ -35,12 +36,13 @@ struct order_list {
 
 /* What is known of a page frame; zero if it was never seen. */
 struct order_page {
-	uint32_t maps;		/* how many PTEs reach it */
+	uint32_t maps;		/* how many PTEs map it */
+	uint32_t reach;		/* how many of them are of non-coherent domains */
 	uint32_t unsynced;	/* PTEs that are gone, but maybe not from an IOTLB */
 	uint32_t owner;		/* the task that cleaned it, or that unmapped it last */
 	uint32_t cleaned;	/* in which operation of that task; 0 if not, or used up */
 	bool dirty;		/* was reachable and is not flushed yet */
-	bool pinned;		/* was reachable and is not unpinned yet */
+	bool pinned;		/* was mapped and is not unpinned yet */
 };
 
 struct order_task {
@@ -49,13 +51,15 @@ struct order_task {
 	struct order_list flush;	/* pfn, npages: going on */
 	struct order_list unsynced;	/* domain, pfn */
 	struct order_list dirty;	/* pfn: made unreachable in this operation */
+	struct order_list cleaned;	/* pfn: cleaned in this operation */
 };
 
 struct order_domain {
 	struct order_domain *next;
 	uint64_t id;
 	uint64_t mapped;
-	unsigned int number;		/* in the order of their first mappings */
+	unsigned int number;		/* in the order of their first mappings; 0 before that */
+	bool coherent;
 };
 
 struct order_mapping {
@@ -137,6 +141,17 @@ static inline void order_tell(struct order *o, const char *word, unsigned int nu
 		strncat(o->story, next, sizeof(o->story) - strlen(o->story) - 1);
 }
 
+/* The same of unmaps, each of which may have a sync of its own. */
+static inline void order_tell_unmap(struct order *o, unsigned int number)
+{
+	size_t told = strlen(o->story), length;
+	char words[32];
+
+	length = snprintf(words, sizeof(words), " unmap%u sync%u", number, number);
+	if (told < length || strcmp(o->story + told - length, words))
+		order_tell(o, "unmap", number);
+}
+
 static inline struct order_page *order_page(struct order *o, uint64_t pfn)
 {
 	static struct order_page nowhere;
@@ -172,7 +187,7 @@ static inline struct order_domain *order_domain(struct order *o, uint64_t id)
 	if (!domain)
 		abort();
 	domain->id = id;
-	domain->number = ++o->ndomains;
+	domain->coherent = o->coherent;
 	domain->next = o->domains;
 	o->domains = domain;
 	return domain;
@@ -216,12 +231,13 @@ static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain
 	struct order_mapping **at = order_find(o, domain, iova);
 	struct order_page *page = order_page(o, pfn);
 	struct order_task *task = order_task(o, pid);
+	bool coherent = order_domain(o, domain)->coherent;
 
 	if (*at) {
 		order_violation(o, "inconsistent");
 		return;
 	}
-	if (!page->maps && !o->coherent) {
+	if (!page->reach && !coherent) {
 		if (page->dirty)
 			order_violation(o, "flush-missing");
 		else if (order_covers(&task->clean, pfn))
@@ -229,7 +245,10 @@ static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain
 		else if (page->owner != pid || page->cleaned != task->operation)
 			order_violation(o, "clean-missing");
 	}
-	page->cleaned = 0;
+	if (!coherent) {
+		page->cleaned = 0;
+		page->reach++;
+	}
 	page->maps++;
 	if (!page->pinned)
 		o->pinned++;
@@ -246,9 +265,12 @@ static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain
 static inline void order_map(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
 			     uint64_t paddr, uint64_t size)
 {
+	struct order_domain *to = order_domain(o, domain);
 	uint64_t done;
 
-	order_tell(o, "map", order_domain(o, domain)->number);
+	if (!to->number)
+		to->number = ++o->ndomains;
+	order_tell(o, "map", to->number);
 	for (done = 0; done < size; done += ORDER_PAGE)
 		order_map_page(o, pid, domain, iova + done, (paddr + done) / ORDER_PAGE);
 }
@@ -257,6 +279,7 @@ static inline void order_map(struct order *o, uint64_t pid, uint64_t domain, uin
 static inline void order_map_failed(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
 				    uint64_t size)
 {
+	bool coherent = order_domain(o, domain)->coherent;
 	struct order_mapping **at;
 	struct order_page *page;
 	uint64_t done;
@@ -267,7 +290,7 @@ static inline void order_map_failed(struct order *o, uint64_t pid, uint64_t doma
 			continue;
 		page = order_page(o, (*at)->pfn);
 		page->maps--;
-		if (!page->maps) {
+		if (!coherent && !--page->reach) {
 			page->owner = pid;
 			page->cleaned = order_task(o, pid)->operation;
 		}
@@ -275,17 +298,18 @@ static inline void order_map_failed(struct order *o, uint64_t pid, uint64_t doma
 	}
 }
 
-/* An unmap function returned. */
+/* The PTEs are gone. An IOTLB may still have them. */
 static inline void order_unmap(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
-			       uint64_t size, bool synced)
+			       uint64_t size)
 {
+	bool coherent = order_domain(o, domain)->coherent;
 	struct order_task *task = order_task(o, pid);
 	struct order_mapping **at;
 	struct order_page *page;
 	uint64_t done;
 
 	if (size)
-		order_tell(o, "unmap", order_domain(o, domain)->number);
+		order_tell_unmap(o, order_domain(o, domain)->number);
 	for (done = 0; done < size; done += ORDER_PAGE) {
 		at = order_find(o, domain, iova + done);
 		if (!*at) {
@@ -294,16 +318,14 @@ static inline void order_unmap(struct order *o, uint64_t pid, uint64_t domain, u
 		}
 		page = order_page(o, (*at)->pfn);
 		page->maps--;
-		if (!page->maps) {
-			page->dirty = !o->coherent;
+		if (!coherent && !--page->reach) {
+			page->dirty = true;
 			page->owner = pid;
 			order_push(&task->dirty, (*at)->pfn);
 		}
-		if (!synced) {
-			page->unsynced++;
-			order_push(&task->unsynced, domain);
-			order_push(&task->unsynced, (*at)->pfn);
-		}
+		page->unsynced++;
+		order_push(&task->unsynced, domain);
+		order_push(&task->unsynced, (*at)->pfn);
 		order_forget(o, at);
 	}
 }
@@ -327,6 +349,16 @@ static inline void order_sync(struct order *o, uint64_t pid, uint64_t domain)
 	list->n = kept;
 }
 
+/* A driver was asked to enforce coherency, before the domain maps anything, and does. */
+static inline void order_enforced(struct order *o, uint64_t id)
+{
+	struct order_domain *domain = order_domain(o, id);
+
+	if (domain->mapped && !domain->coherent)
+		order_violation(o, "inconsistent");
+	domain->coherent = true;
+}
+
 static inline void order_domain_free(struct order *o, uint64_t id)
 {
 	struct order_domain **at = &o->domains, *domain;
@@ -336,7 +368,8 @@ static inline void order_domain_free(struct order *o, uint64_t id)
 	domain = *at;
 	if (!domain)
 		return;		/* never mapped anything */
-	order_tell(o, "free", domain->number);
+	if (domain->number)
+		order_tell(o, "free", domain->number);
 	if (domain->mapped)
 		order_violation(o, "free-with-live-mappings");
 	*at = domain->next;
@@ -359,7 +392,7 @@ static inline void order_lines(struct order *o, uint64_t pid, bool flush, uint64
 	for (i = 0; flush && i < npages; i++) {
 		struct order_page *page = order_page(o, pfn + i);
 
-		if (page->maps && !o->shared)
+		if (page->reach && !o->shared)
 			order_violation(o, "flush-before-unmap");
 		else if (page->unsynced)
 			order_violation(o, "flush-before-sync");
@@ -389,12 +422,13 @@ static inline void order_done(struct order *o, uint64_t pid, bool flush)
 				o->extra[1] += !page->dirty && !cleaned;
 				page->dirty = false;
 				page->cleaned = 0;
-			} else if (page->maps) {
+			} else if (page->reach) {
 				o->extra[0]++;
 			} else {
 				o->extra[0] += cleaned;
 				page->owner = pid;
 				page->cleaned = task->operation;
+				order_push(&task->cleaned, pfn);
 			}
 		}
 	}
@@ -433,8 +467,14 @@ static inline void order_end(struct order *o, uint64_t pid)
 		if (page->dirty && page->owner == pid)
 			order_violation(o, "flush-missing");
 	}
+	/* What was not mapped in the end was flushed. */
+	for (i = 0; i < task->cleaned.n; i++) {
+		page = order_page(o, task->cleaned.item[i]);
+		o->extra[0] += page->cleaned == task->operation && page->owner == pid;
+	}
 	if (task->clean.n || task->flush.n)
 		order_violation(o, "inconsistent");
+	task->cleaned.n = 0;
 	task->dirty.n = 0;
 	task->operation++;
 }
@@ -527,10 +567,9 @@ static inline void order_line(struct order *o, const char *line)
 				 ORDER_FIELD("size"));
 	else if (ORDER_IS("unmap"))
 		order_unmap(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
-			    ORDER_FIELD("size"), true);
-	else if (ORDER_IS("unmap_fast"))
-		order_unmap(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
-			    ORDER_FIELD("size"), false);
+			    ORDER_FIELD("size"));
+	else if (ORDER_IS("enforced"))
+		order_enforced(o, ORDER_FIELD("domain"));
 	else if (ORDER_IS("sync"))
 		order_sync(o, pid, ORDER_FIELD("domain"));
 	else if (ORDER_IS("free"))

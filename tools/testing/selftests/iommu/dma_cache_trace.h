@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "../kselftest.h"
+#include "dma_cache_counters.h"
 #include "dma_cache_order.h"
 #include "vfio_device.h"
 
@@ -40,30 +41,35 @@ static int trace_pipe = -1, trace_marker = -1, kernel_log = -1;
 static const char * const order_probes[] = {
 	"p:" TRACED "/map iommu_map domain=$arg1 iova=$arg2 paddr=$arg3 size=$arg4",
 	"r512:" TRACED "/map_failed iommu_map domain=$arg1 iova=$arg2 size=$arg4 ret=$retval:s32",
-	"r512:" TRACED "/unmap iommu_unmap domain=$arg1 iova=$arg2 size=$retval",
-	"r512:" TRACED "/unmap_fast iommu_unmap_fast domain=$arg1 iova=$arg2 size=$retval",
-#ifdef __x86_64__
-	"r512:" TRACED "/sync intel_iommu_tlb_sync domain=$arg1",
-	"r512:" TRACED "/sync amd_iommu_iotlb_sync domain=$arg1",
-#else
-	"r512:" TRACED "/sync arm_smmu_iotlb_sync domain=$arg1",
-#endif
+	/* Of iommu_unmap() and iommu_unmap_fast(), before either syncs the IOTLB */
+	"r512:" TRACED "/unmap __iommu_unmap domain=$arg1 iova=$arg2 size=$retval",
 	"p:" TRACED "/free iommu_domain_free domain=$arg1",
 	"p:" TRACED "/unpin unpin_user_page_range_dirty_lock page=$arg1 n=$arg2",
 	"p:" TRACED "/unpin_list unpin_user_pages n=$arg2 pages=+0($arg1):x64[16]",
 	"p:" TRACED "/unpin_list unpin_user_pages_dirty_lock n=$arg2 pages=+0($arg1):x64[16]",
 };
 
+/*
+ * Of the drivers that this kernel has. Nothing is lost if one that is used has other functions:
+ * then the model misses a sync, or a clean.
+ */
+static const char * const driver_probes[] = {
+	"r512:" TRACED "/sync mock_shadow_iotlb_sync domain=$arg1",
+	"r512:" TRACED "/enforced mock_shadow_enforce domain=$arg1 ret=$retval:u8",
+#ifdef __x86_64__
+	"r512:" TRACED "/sync intel_iommu_tlb_sync domain=$arg1",
+	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency domain=$arg1 ret=$retval:u8",
+	"r512:" TRACED "/sync amd_iommu_iotlb_sync domain=$arg1",
+	"r512:" TRACED "/enforced amd_iommu_enforce_cache_coherency domain=$arg1 ret=$retval:u8",
+#else
+	"r512:" TRACED "/sync arm_smmu_iotlb_sync domain=$arg1",
+#endif
+};
+
 /* Whether the kernel maintains caches for DMA at all. */
 static inline bool is_active(void)
 {
-	char word[16] = "";
-	FILE *file = fopen("/sys/kernel/debug/dma_cache", "r");
-	bool active = file && fscanf(file, "active %15s", word) == 1 && !strcmp(word, "yes");
-
-	if (file)
-		fclose(file);
-	return active;
+	return dma_cache_counters().active;
 }
 
 /* Adds a probe, or takes all of a group away. */
@@ -107,6 +113,8 @@ static inline void trace_start(const char * const *probes, size_t nr)
 	trace_stop();		/* what a killed run may have left */
 	for (i = 0; i < ARRAY_SIZE(order_probes); i++)
 		CHECK(change_probes(order_probes[i]), "%s", order_probes[i]);
+	for (i = 0; i < ARRAY_SIZE(driver_probes); i++)
+		change_probes(driver_probes[i]);
 	for (i = 0; i < nr; i++)
 		CHECK(change_probes(probes[i]), "%s", probes[i]);
 	CHECK(!mkdir(INSTANCE, 0700), INSTANCE);
@@ -117,6 +125,9 @@ static inline void trace_start(const char * const *probes, size_t nr)
 	CHECK(!write_file(INSTANCE "events/dma_cache/filter", TRACED_TASKS), "filter");
 	CHECK(!write_file(INSTANCE "events/" TRACED "/map_failed/filter",
 			  "ret != 0 && (" TRACED_TASKS ")"), "filter");
+	if (!access(INSTANCE "events/" TRACED "/enforced", F_OK))
+		CHECK(!write_file(INSTANCE "events/" TRACED "/enforced/filter",
+				  "ret != 0 && (" TRACED_TASKS ")"), "filter");
 	CHECK(!write_file(INSTANCE "events/" TRACED "/enable", "1"), "events");
 	CHECK(!write_file(INSTANCE "events/dma_cache/enable", "1"), "events");
 	trace_pipe = open(INSTANCE "trace_pipe", O_RDONLY | O_NONBLOCK);
