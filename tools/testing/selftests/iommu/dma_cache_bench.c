@@ -24,13 +24,14 @@
 #include <unistd.h>
 
 #include "../kselftest_harness.h"
+#include "../memtype/no_timeout.h"
+#include "dma_cache_counters.h"
 #include "vfio_device.h"
 
 #define SZ_4K		4096ul
 #define SZ_1M		(256 * SZ_4K)
 #define SZ_2M		(2 * SZ_1M)
 #define SZ_1G		(1024 * SZ_1M)
-#define COUNTERS	"/sys/kernel/debug/dma_cache"
 #define IOVA		SZ_1G
 #define MAX_DOMAINS	2
 #define ROUNDS		7
@@ -78,37 +79,6 @@ static bool clock_counts(void)
 static const char *unit(void)
 {
 	return clock_counts() ? "instructions" : "ns";
-}
-
-/* What the kernel says of its maintenance; a word, or empty on a kernel that has none. */
-static void read_counter(const char *name, char *value)
-{
-	FILE *file = fopen(COUNTERS, "r");
-	char format[64];
-
-	value[0] = '\0';
-	if (!file)
-		return;
-	snprintf(format, sizeof(format), "%s %%31s", name);
-	while (!feof(file) && fscanf(file, format, value) != 1)
-		fscanf(file, "%*[^\n] ");
-	fclose(file);
-}
-
-static uint64_t counter(const char *name)
-{
-	char value[32];
-
-	read_counter(name, value);
-	return strtoul(value, NULL, 10);
-}
-
-static bool active(void)
-{
-	char value[32];
-
-	read_counter("active", value);
-	return !strcmp(value, "yes");
 }
 
 /* Touched in an order that leaves no small page beside its neighbour in physical memory. */
@@ -201,7 +171,8 @@ FIXTURE_TEARDOWN(ioas)
 /* Per GiB, of which less is mapped: all costs but the ioctl's own grow with the size. */
 TEST_F(ioas, cost)
 {
-	uint64_t cleaned = counter("clean_lines"), flushed = counter("flush_lines");
+	struct dma_cache_counters before = dma_cache_counters(), after;
+	uint64_t cleaned, flushed;
 	uint64_t maps[ROUNDS], unmaps[ROUNDS], start;
 	char *memory = alloc_memory(variant->size, variant->page);
 	size_t per_gib = SZ_1G / variant->size;
@@ -217,8 +188,9 @@ TEST_F(ioas, cost)
 		ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, IOVA, variant->size));
 		unmaps[i] = now() - start;
 	}
-	cleaned = counter("clean_lines") - cleaned;
-	flushed = counter("flush_lines") - flushed;
+	after = dma_cache_counters();
+	cleaned = after.clean.lines - before.clean.lines;
+	flushed = after.flush.lines - before.flush.lines;
 	counted = unit();
 	printf("# memtype-dma: pages=%s domains=%d ", variant->pages, variant->domains);
 	printf("map=%lu unmap=%lu cleaned=%lu flushed=%lu unit=%s\n",
@@ -226,19 +198,31 @@ TEST_F(ioas, cost)
 	       cleaned / ROUNDS * per_gib, flushed / ROUNDS * per_gib, counted);
 	fflush(stdout);
 	EXPECT_EQ(flushed, cleaned);
-	EXPECT_TRUE(active() || !cleaned);
+	EXPECT_TRUE(after.active || !cleaned);
 }
 
-/* What the kernel counts of each operation: pages, lines and ns */
-static void read_work(uint64_t work[2][3])
+/* Whether all domains of the IOAS enforce coherency, as VFIO and KVM would hear of it; or -errno */
+static int enforces_coherency(int iommufd, uint32_t ioas)
 {
-	static const char * const names[2][3] = {
-		{ "clean_pages", "clean_lines", "clean_ns" },
-		{ "flush_pages", "flush_lines", "flush_ns" },
+	struct iommu_vfio_ioas set = {
+		.size = sizeof(set), .ioas_id = ioas, .op = IOMMU_VFIO_IOAS_SET,
 	};
+	int ret = call(iommufd, IOMMU_VFIO_IOAS, &set);
 
-	for (int i = 0; i < 6; i++)
-		work[i / 3][i % 3] = counter(names[i / 3][i % 3]);
+	if (ret)
+		return ret;
+	ret = ioctl(iommufd, VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU);
+	return ret < 0 ? -errno : ret;
+}
+
+static struct dma_cache_work work_since(const struct dma_cache_work *before,
+					const struct dma_cache_work *after)
+{
+	return (struct dma_cache_work) {
+		.pages = after->pages - before->pages,
+		.lines = after->lines - before->lines,
+		.ns = after->ns - before->ns,
+	};
 }
 
 /*
@@ -246,40 +230,48 @@ static void read_work(uint64_t work[2][3])
  * them if the pages are one range. A kernel that only says that it maintains lines, or
  * maintains them twice, takes another time.
  */
+static void expect_instructions(struct __test_metadata *_metadata, const char *what,
+				const struct dma_cache_work *work)
+{
+	printf("# %s: %lu lines and %lu instructions a page\n", what, work->lines / work->pages,
+	       work->ns / work->pages);
+	EXPECT_LE(4 * work->lines, work->ns);
+	EXPECT_GT(6 * work->lines, work->ns);
+}
+
 TEST_F(ioas, lines_are_executed)
 {
-	uint64_t before[2][3], work[2][3];
-	char on[32], *memory;
-	int i, j;
+	struct dma_cache_counters before = dma_cache_counters(), after;
+	struct dma_cache_work clean, flush;
+	int enforced;
+	char *memory;
+	size_t pages;
 
 	if (variant->page != SZ_2M)
 		SKIP(return, "there are as many instructions around the lines of small pages");
-	read_counter("active", on);
-	if (!on[0])
+	if (!before.exists)
 		SKIP(return, "this kernel cannot maintain caches for DMA");
-	if (!clock_counts())
-		SKIP(return, "the clock of this machine does not count instructions");
+	enforced = enforces_coherency(self->iommufd, self->ioas);
+	ASSERT_LE(0, enforced);
 	memory = alloc_memory(variant->size, variant->page);
 	ASSERT_NE(NULL, memory);
-	read_work(before);
+	before = dma_cache_counters();
 	ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size, IOVA));
 	ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, IOVA, variant->size));
-	read_work(work);
-	for (i = 0; i < 2; i++) {
-		for (j = 0; j < 3; j++)
-			work[i][j] -= before[i][j];
-		if (!active()) {
-			EXPECT_EQ(0, work[i][0]);
-			continue;
-		}
-		if (!work[i][0])
-			SKIP(return, "the IOMMU enforces coherency");
-		EXPECT_EQ(variant->size / getpagesize(), work[i][0]);
-		printf("# %s: %lu lines and %lu instructions a page\n", i ? "flush" : "clean",
-		       work[i][1] / work[i][0], work[i][2] / work[i][0]);
-		EXPECT_LE(4 * work[i][1], work[i][2]);
-		EXPECT_GT(6 * work[i][1], work[i][2]);
-	}
+	after = dma_cache_counters();
+	clean = work_since(&before.clean, &after.clean);
+	flush = work_since(&before.flush, &after.flush);
+	printf("# dma_cache is %s, and the domains %s coherency\n", before.active ? "on" : "off",
+	       enforced ? "enforce" : "do not enforce");
+	pages = before.active && !enforced ? variant->size / getpagesize() : 0;
+	ASSERT_EQ(pages, clean.pages);
+	ASSERT_EQ(pages, flush.pages);
+	if (!pages)
+		return;
+	if (!clock_counts())
+		SKIP(return, "the clock of this machine does not count instructions");
+	expect_instructions(_metadata, "clean", &clean);
+	expect_instructions(_metadata, "flush", &flush);
 }
 
 static struct sleeper {
@@ -310,6 +302,7 @@ static void *sleep_and_wake(void *unused)
 TEST_F(ioas, longest_stretch)
 {
 	const struct sched_param param = { .sched_priority = 1 };
+	struct dma_cache_counters work;
 	pthread_attr_t attr;
 	const char *counted;
 	pthread_t thread;
@@ -340,8 +333,9 @@ TEST_F(ioas, longest_stretch)
 	counted = unit();
 	printf("# memtype-dma-longest: domains=%d stretch=%lu ", variant->domains,
 	       sleeper.longest);
-	printf("clean-chunk=%lu flush-chunk=%lu unit=%s\n", counter("clean_longest_ns"),
-	       counter("flush_longest_ns"), counted);
+	work = dma_cache_counters();
+	printf("clean-chunk=%lu flush-chunk=%lu unit=%s\n", work.clean.longest_ns,
+	       work.flush.longest_ns, counted);
 	fflush(stdout);
 }
 
