@@ -22,6 +22,7 @@
 #include <linux/string.h>
 
 #include <asm/dma_cache.h>
+#include <kunit/static_stub.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/dma_cache.h>
@@ -127,6 +128,13 @@ static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned lo
 	trace_dma_cache_pages(dc->op, pfn, npages, result);
 }
 
+/* Returns @end, or the first line that is not mapped. */
+static unsigned long dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end)
+{
+	KUNIT_STATIC_STUB_REDIRECT(dma_cache_lines, op, start, end);
+	return arch_dma_cache_lines(op, start, end, dma_cache_line);
+}
+
 /* Maintain what is mapped at @addr, stepping over the pages that fault. */
 static void dma_cache_maintain(struct dma_cache *dc, void *addr, unsigned long pfn,
 			       unsigned long npages)
@@ -135,7 +143,7 @@ static void dma_cache_maintain(struct dma_cache *dc, void *addr, unsigned long p
 	unsigned long end = start + npages * PAGE_SIZE;
 
 	while (npages) {
-		bad = arch_dma_cache_lines(dc->op, start, end, dma_cache_line);
+		bad = dma_cache_lines(dc->op, start, end);
 		dc->lines += (bad - start) / dma_cache_line;
 		done = (bad - start) / PAGE_SIZE;
 		dma_cache_count(dc, pfn, done, 0);

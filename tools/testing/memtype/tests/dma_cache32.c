@@ -46,6 +46,7 @@ struct seq_file;
 #define MEMREMAP_WB		1
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof(*(array)))
 #define ARCH_DMA_CACHE_AUTO	true
+#define KUNIT_STATIC_STUB_REDIRECT(...)	((void)0)
 
 static struct page pages[0x1000];
 #define FIRST			0x100ul
