@@ -70,7 +70,7 @@ class LeftOut:
     program: str            # or a shell pattern
     machines: list[str]
     why: str
-    base: str
+    result: str             # of the last try
 
 
 def all_machines() -> dict[str, Machine]:
