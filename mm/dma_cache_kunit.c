@@ -307,7 +307,7 @@ static void __init dma_cache_instruction_test(struct kunit *test)
 		for (i = 0; i < n; i++)
 			KUNIT_EXPECT_EQ_MSG(test, count[i].executed,
 					    strcmp(count[i].name, dma_cache_wanted(op)) ?
-					    0 : PAGE_LINES, "%s", count[i].name);
+					    0 : PAGE_LINES, "%s op %d missed %lu at %pS", count[i].name, op, count[i].probe.nmissed, count[i].probe.addr);
 	}
 	while (on--)
 		unregister_kprobe(&count[on].probe);

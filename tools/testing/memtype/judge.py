@@ -43,6 +43,10 @@ NAMELESS = re.compile(r"^(\s*(?:not )?ok \d+) # (\w+) (.*)$")
 ANY_CELL = re.compile(r"^\s*# memtype-cell:")
 CELL = re.compile(
     r"^\s*# memtype-cell: row=(.+?) effective=(\S+) forced=(yes|no)( computed=yes)?$")
+# By this a program says that it ends before its tests do.
+BAIL_OUT = re.compile(r"Bail out!")
+# Of kunit_parser.TestStatus, those of a test that has come to its end.
+RESULTS = ("SUCCESS", "FAILURE", "SKIPPED")
 NOT_OK = re.compile(r"^\s*not ok \d+\b(?!.*# SKIP)")
 SKIP_LINE = re.compile(r"^\s*(?:not )?ok \d+ ?(?:- )?(.*?) *# SKIP *(?:- *)?(.*)$|"
                        r"^\s*1\.\.0 # SKIP *(?:- *)?(?P<all>.*)$")
@@ -199,6 +203,9 @@ class Judge:
 
     def ktap(self, test: Test, segment: Segment, lines: list[str]) -> list[Result]:
         found, errors = parse_ktap(self.parser, lines)
+        if any(map(BAIL_OUT.match, lines)):
+            # What that leaves unfinished is no failure of its own.
+            found, errors = [leaf for leaf in found if leaf.status in RESULTS], []
         reasons = skip_reasons(lines)
         results = []
         for leaf in found:
@@ -334,6 +341,8 @@ class Judge:
             reasons = reasons or [line for line in lines if re.search("skip", line, re.I)]
             reason = reasons[-1] if reasons else ""
             return say(SKIP, reason) if reason else say(FAIL, "skipped without a reason")
+        for line in filter(BAIL_OUT.match, lines):
+            return say(FAIL, line)
         if segment.code:
             # Failed tests already say so, unless there are none.
             if expected and segment.code == KSFT_FAIL or test.ktap and any(

@@ -150,6 +150,21 @@ class Judged(unittest.TestCase):
         self.assertTrue(statuses)
         self.assertNotIn(PASS, statuses.values())
 
+    def test_bail_out(self) -> None:
+        """A program that gives up is one failure, with what it says as the reason."""
+        lines = self.recorded("ways")
+        end = next(number for number, line in enumerate(lines)
+                   if line.endswith("end memtype/truncated exit=0"))
+        lines[end:end + 1] = ["[    3.000000] memtype| Bail out! no device",
+                              "[    3.000000] memtype> end memtype/truncated exit=1"]
+        results = self.judge(lines, way("truncated", rows={"a value": {"m": "WB"}}))
+        del results[BOOT, "power-off"]
+        self.assertEqual({test: (result.status, result.cause)
+                          for (_, test), result in results.items()},
+                         {"good": (PASS, ""), PROGRAM: (FAIL, ""),
+                          "a value": (NOT_RUN, "m memtype/truncated program")})
+        self.assertEqual(results["memtype/truncated", PROGRAM].reason, "Bail out! no device")
+
     def test_exit_code(self) -> None:
         self.assertEqual(self.statuses(way("exit-code")), {"good": PASS, PROGRAM: FAIL})
 
