@@ -23,6 +23,7 @@ FIELDS = ("machine", "suite", "test", "base", "patched")
 
 def measure() -> None:
     """Run upstream's suites on the kernel of KERNEL=; only the comparison judges them."""
+    settings.TARGET = "compat"
     machines, tests = tables.select(slow=True)
     tests = [test for test in tests if test.suite != KUNIT and not tables.is_ours(test)]
     machines = {name: item for name, item in machines.items()

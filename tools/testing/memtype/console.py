@@ -81,8 +81,6 @@ class Log:
             return None     # firmware, boot loader
         self.guest_time = float(stamp[1])
         text = raw[stamp.end():]
-        if PANIC.search(raw) and not self.ended:
-            self.ended = text
         if text.startswith("memtype+ "):
             self.partial += text[9:]
             return None
@@ -90,6 +88,8 @@ class Log:
             self.current.lines.append(Line(self.partial + text[9:], False, raw))
             self.partial = ""
             return None
+        if PANIC.search(text) and not self.ended:
+            self.ended = text
         mark = None if self.ended else MARK.match(text)
         if mark:
             self.mark(mark)

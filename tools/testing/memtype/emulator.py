@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The process of an emulator: what it uses of this machine, and that it never outlives the runner.
+"""The process of an emulator: what it uses of this machine, and whether it still does anything.
 
 Nothing here asks how long something takes by the clock on the wall. What an emulator has done is
 the CPU time that it used, however many others want the CPU, too. An emulator that does nothing is
@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import termios
 import time
 import tty
 from pathlib import Path
@@ -20,7 +21,7 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 # A machine hangs if its console is silent for so many seconds in which its emulator neither ran nor
 # waited for a CPU for more than this part of the time. The CPUs of a guest that sleeps need 1 to
 # 5 % here (an idle Linux, 2 CPUs, QEMU 7.2).
-SILENCE, IDLE = 25.0, 0.15
+SILENCE, IDLE, MAX_IDLE = 25.0, 0.15, 0.5
 # How often one must have looked meanwhile, so as not to take a runner that was stopped for a hang.
 LOOKS = 50
 
@@ -61,6 +62,16 @@ class Emulator:
                 continue    # that thread has ended, or the kernel does not count
         return total / 1e9
 
+    def waits_for_disk(self) -> bool:
+        """Whether one of its threads is in an uninterruptible sleep."""
+        for path in self.proc.glob("task/*/stat"):
+            try:
+                if path.read_text().rpartition(")")[2].split()[0] == "D":
+                    return True
+            except (OSError, IndexError):
+                continue    # that thread has ended
+        return False
+
     def drain(self) -> None:
         """Reads what the emulator draws on terminals that it opened itself.
 
@@ -98,7 +109,11 @@ class Emulator:
 def open_terminal(number: str) -> int:
     """The slave of a terminal, to read what comes at once and to echo nothing."""
     terminal = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    tty.setraw(terminal)
+    try:
+        tty.setraw(terminal)
+    except termios.error as error:
+        os.close(terminal)
+        raise OSError(f"terminal {number}: {error}") from error
     return terminal
 
 
@@ -114,13 +129,15 @@ class Pulse:
         self.since, self.looks = time.monotonic(), 0
         self.busy = self.emulator.cpu() + self.emulator.waited()
 
-    def stopped(self) -> bool:
-        """Whether it hangs; to be asked regularly."""
+    def stopped(self, slowness: float = 1.0) -> bool:
+        """Whether it hangs; to be asked regularly. An idle guest needs more of a slower machine."""
         self.looks += 1
         silence = time.monotonic() - self.since
         if silence < SILENCE or self.looks < LOOKS:
             return False
-        if self.emulator.cpu() + self.emulator.waited() - self.busy < IDLE * silence:
+        idle = min(IDLE * slowness, MAX_IDLE) * silence
+        if self.emulator.cpu() + self.emulator.waited() - self.busy < idle and (
+                not self.emulator.waits_for_disk()):
             return True
         self.beat()
         return False

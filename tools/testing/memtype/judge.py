@@ -335,14 +335,14 @@ class Judge:
             return say(CRASH, self.log.ended or "no end mark on the console")
         if segment.how == "signal":
             return say(CRASH, f"killed by signal {segment.code}")
+        for line in filter(BAIL_OUT.match, lines):
+            return say(FAIL, line)
         if segment.code == KSFT_SKIP:
             reasons = [why for whys in skip_reasons(lines).values() for why in whys if why]
             # Older programs say so in prose.
             reasons = reasons or [line for line in lines if re.search("skip", line, re.I)]
             reason = reasons[-1] if reasons else ""
             return say(SKIP, reason) if reason else say(FAIL, "skipped without a reason")
-        for line in filter(BAIL_OUT.match, lines):
-            return say(FAIL, line)
         if segment.code:
             # Failed tests already say so, unless there are none.
             if expected and segment.code == KSFT_FAIL or test.ktap and any(

@@ -36,6 +36,8 @@ BOCHS_POWER_OFF = "ACPI control: soft power off"
 POLL = 0.1
 # How much longer than `boot` a machine may take to boot, to go on, and to power off.
 BOOTS = 40
+# Where the guest's clock counts, CPU time is only the last resort, and may be so much more.
+BACKSTOP = 10
 # How often a suite may end its machine.
 TRIES = 2
 # Set when the user wants the whole run to end.
@@ -48,8 +50,10 @@ class Boot:
     """One boot of a machine, with the suites that it runs."""
 
     def __init__(self, machine: Machine, tests: list[Test], directory: Path, progress: Progress,
-                 slowness: float = 1.0) -> None:
-        """`slowness` is how much slower than the tables' machine this one is, as far as known."""
+                 slowness: float = 1.0, number: str = "") -> None:
+        """`slowness` is how much slower than the tables' machine this one is, as far as known;
+        `number` is in the names of the files of all boots but the first."""
+        self.number = number
         self.machine = machine
         self.tests = {test.suite: test for test in tests}
         self.directory = directory
@@ -155,8 +159,15 @@ class Boot:
 
     def results(self) -> list[Result]:
         """Of the boot that has ended."""
-        return self.judge(self.trace.read_text(errors="replace") if self.trace.exists() else None
-                          ).judge(self.tests.values())
+        trace = self.trace.read_text(errors="replace") if self.trace.exists() else None
+        results = self.judge(trace).judge(self.tests.values())
+        for result in results:
+            result.console = self.kept(self.console)
+        return results
+
+    def kept(self, path: Path) -> str:
+        """Where a file of this boot is kept, below OUT."""
+        return f"{self.machine.name}/{path.stem}{self.number}{path.suffix}"
 
     def see(self, line: str) -> None:
         """Takes notice of a line: what runs now, or that the machine is at its end."""
@@ -186,7 +197,7 @@ class Boot:
         elif mark and mark[2]:
             self.progress(mark[3], "started")
             self.enter(mark[3])
-        elif mark and mark[4]:
+        elif mark and mark[4] and self.current in self.tests:
             self.leave()
 
     def measure(self) -> None:
@@ -206,7 +217,8 @@ class Boot:
             guest = self.log.guest_time - self.since_guest
             if self.machine.counts and guest > limit:
                 return f"{guest:.0f} s of the guest, and may use {limit} s"
-        limit *= self.slowness
+        # The clock of a guest that is stuck stands still.
+        limit *= self.slowness * (BACKSTOP if self.machine.counts else 1)
         return f"{cpu:.0f} s of CPU time, and may use {limit:.0f} s" if cpu > limit else ""
 
     def check_limit(self) -> None:
@@ -221,11 +233,11 @@ class Boot:
             return True
         if self.log.ended:
             # The trace of a panic is still to come; after a second banner, nothing is.
-            return self.log.rebooted or bool(self.over_limit()) or self.pulse.stopped()
+            return self.log.rebooted or bool(self.over_limit()) or self.pulse.stopped(self.slowness)
         self.check_limit()
         if self.end:
             return True
-        if self.pulse.stopped():
+        if self.pulse.stopped(self.slowness):
             self.end = End(self.current, HANG, "hangs: nothing on the console, and the emulator "
                            "does nothing")
         elif self.trace.exists() and self.trace.stat().st_size > walker.TRACE_LIMIT:
@@ -282,7 +294,8 @@ class Run:
             suites, again = (left, again) if left or not again else (again, [])
             number = f".{len(self.boots) + 1}" if self.boots else ""
             boot = Boot(self.machine, [self.tests[name] for name in suites],
-                        BUILD / "run" / f"{self.machine.name}{number}", self.progress, slowness)
+                        BUILD / "run" / f"{self.machine.name}{number}", self.progress, slowness,
+                        number)
             boot.prepare(image)
             self.boots.append(boot)
             self.progress(BOOT, "started" + (f" again, for {', '.join(suites)}" if number else ""))
@@ -324,7 +337,7 @@ class Run:
 def merge(tries: list[list[Result]]) -> list[Result]:
     """The results of a suite that ended its machine when it was first tried.
 
-    That is what it comes to; what else it has to say is what it said when it came furthest.
+    Whatever failed then stays a failure; the rest is what it says when it runs to its end.
     """
     first, last = tries[0], tries[-1]
     if len(tries) == 1:
@@ -336,4 +349,6 @@ def merge(tries: list[list[Result]]) -> list[Result]:
         ended.reason += f" (tried again: {again[0].status})"
         return first
     ended.reason += " (tried again: it ran to its end)"
-    return [ended, *last]
+    kept = [result for result in first if result.status not in (*GOOD, NOT_RUN)]
+    failed = {(result.test, result.row) for result in kept}
+    return kept + [result for result in last if (result.test, result.row) not in failed]

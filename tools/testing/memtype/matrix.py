@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import settings
 import summary
 import tables
 import tree
-from results import BOOT, KUNIT, PROGRAM, SKIP, Result
+from results import BOOT, FAIL, KUNIT, NOT_RUN, PROGRAM, SKIP, Result
 from settings import ARCHES, BUILD, JOBS, KERNEL, OUT, REPO, TREES, fail, output, say
 from tables import Machine, Test
 
@@ -85,15 +86,28 @@ def keep(run: machine.Run, out: Path) -> None:
     """Keeps the consoles of a machine, and the output of each program, below `out`."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    for number, boot in enumerate(run.boots, 1):
+    for boot in run.boots:
         for path in filter(Path.exists, (boot.console, boot.trace)):
-            shutil.copy(path, out / (f"{path.stem}.{number}{path.suffix}" if number > 1
-                                     else path.name))
-        for segment in boot.log.programs.values():
-            name = segment.name.replace("/", ".")
-            (out / f"{name}.ktap").write_text("\n".join(segment.output()) + "\n")
+            shutil.copy(path, out.parent / boot.kept(path))
+        said = {segment.name.replace("/", "."): segment.output()
+                for segment in boot.log.programs.values()}
         if KUNIT in boot.tests:
-            (out / "kunit.ktap").write_text("\n".join(boot.log.boot.messages()) + "\n")
+            said[KUNIT] = boot.log.boot.messages()
+        for name, lines in said.items():
+            (out / f"{name}{boot.number}.ktap").write_text("\n".join(lines) + "\n")
+
+
+def unavailable(run: machine.Run, why: str, progress: Progress, out: Path) -> list[Result]:
+    """The results of a machine that cannot run here: skips if it is an optional one."""
+    item = run.machine
+    shutil.rmtree(out, ignore_errors=True)
+    boot = Result(item.name, BOOT, "boot", BOOT, SKIP if item.optional else FAIL, reason=why)
+    progress(item.name, BOOT, f"{boot.status}: {why}")
+    if item.optional:
+        return [boot, *(Result(item.name, suite, PROGRAM, suite, SKIP, reason=why)
+                        for suite in run.tests)]
+    return [boot, *(Result(item.name, suite, PROGRAM, suite, NOT_RUN, cause=boot.name)
+                    for suite in run.tests)]
 
 
 def run_one(item: Machine, tests: list[Test], image: Path, progress: Progress,
@@ -104,10 +118,10 @@ def run_one(item: Machine, tests: list[Test], image: Path, progress: Progress,
     try:
         run.boot(image)
     except debian.Unavailable as error:
-        progress(item.name, BOOT, f"skip: {error}")
-        shutil.rmtree(out / item.name, ignore_errors=True)
-        return run, [Result(item.name, suite, PROGRAM, suite, SKIP, reason=str(error))
-                     for suite in (BOOT, *run.tests)]
+        return run, unavailable(run, str(error), progress, out / item.name)
+    except Exception as error:      # one machine's, and no reason to lose what the others did
+        traceback.print_exc()
+        return run, unavailable(run, f"{type(error).__name__}: {error}", progress, out / item.name)
     keep(run, out / item.name)
     results = run.results()
     for result in results:

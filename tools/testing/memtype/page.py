@@ -153,13 +153,13 @@ class Page:
         # The classes of the machines' columns.
         self.classes = {name: f"m{count}" for count, name in enumerate(matrix["machines"])}
         # A machine that could not boot has no console.
-        self.booted = {result["machine"] for result in self.results
-                       if result["status"] not in (SKIP, NOT_RUN)}
+        self.consoles = {result["machine"]: result["console"] for result in reversed(self.results)
+                         if result["console"]}
 
-    def console(self, machine: str, text: str) -> str:
-        """The text, as a link to the machine's console if it has one."""
-        return (f'<a href="{escape(machine)}/console.log">{escape(text)}</a>'
-                if machine in self.booted else escape(text))
+    def console(self, machine: str, text: str, console: str = "") -> str:
+        """The text, as a link to a console of the machine's, if it has one."""
+        console = console or self.consoles.get(machine, "")
+        return f'<a href="{escape(console)}">{escape(text)}</a>' if console else escape(text)
 
     def header(self) -> str:
         environment, total = self.matrix["environment"], self.total
@@ -191,7 +191,9 @@ class Page:
         first = failure.first
         classes = " ".join(self.classes[name] for name in summary.distinct(
             result["machine"] for result in failure.results + failure.victims))
-        machines = ", ".join(self.console(name, name) for name in failure.machines)
+        consoles = {result["machine"]: result["console"] for result in failure.results}
+        machines = ", ".join(self.console(name, name, consoles.get(name, ""))
+                             for name in failure.machines)
         parts = [f'<h3><span class="badge {slug(failure.status)}">{failure.status}</span> '
                  f"{escape(failure.title())}</h3>", f"<p>{escape(first['reason'])}</p>",
                  f"<p>on {machines}</p>"]

@@ -214,7 +214,8 @@ def describe(failure: Failure, terminal: Terminal, log: list[str]) -> list[str]:
                             break_long_words=False, break_on_hyphens=False,
                             subsequent_indent="      ")
     lines += " \\\n".join(command).split("\n")
-    lines.append(f"  log:    {shown(OUT / first['machine'] / 'console.log')}")
+    if first["console"]:
+        lines.append(f"  log:    {shown(OUT / first['console'])}")
     return lines
 
 

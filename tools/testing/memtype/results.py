@@ -35,6 +35,7 @@ class Result:
     seconds: float = 0.0
     reason: str = ""
     cause: str = ""
+    console: str = ""
     log: list[str] = field(default_factory=list)
 
     @property

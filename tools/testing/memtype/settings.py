@@ -157,10 +157,10 @@ def locked() -> Iterator[None]:
     with (BUILD / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.seek(0)
             fail(f"{BUILD} is in use by {lock.read().strip() or 'another make'}: wait for it, or "
-                 "set BUILD= to another directory")
+                 "set BUILD= and OUT= to other directories")
         lock.truncate(0)
         lock.write(f"process {os.getpid()}, {' '.join(sys.argv)}, since "
                    f"{datetime.datetime.now().isoformat(' ', 'seconds')}\n")
@@ -188,8 +188,8 @@ def main(entry: dict[str, Callable[..., int | None]], document: str | None,
 
     `document` is the script's docstring; the entries in `reads` only read, and need no lock."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help") or arguments[0] not in entry:
-        wanted = bool(arguments) and arguments[0] in ("-h", "--help")
+    wanted = "-h" in arguments or "--help" in arguments
+    if wanted or not arguments or arguments[0] not in entry:
         print(usage(entry, document or ""), file=sys.stdout if wanted else sys.stderr)
         sys.exit(0 if wanted else 2)
     # However the user ends us, emulators and builds end with us.

@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results import FAIL, GOOD, NOT_RUN, PASS, PROGRAM, SKIP, STATUSES, XFAIL
+from results import (FAIL, GOOD, KERNEL_LOG, NOT_RUN, PASS, PROGRAM, SKIP, STATUSES, XFAIL)
 from settings import OUT, fail
-
-# The test that stands for what the kernel reports, see console.py.
-KERNEL_LOG = "kernel log"
 
 # One object of "results".
 Record = dict[str, Any]

@@ -14,7 +14,7 @@ from settings import REPO, checked, fail
 
 TESTS = ("tests.toml", "upstream.toml")
 # What a machine does not take over from the one that it is like.
-OWN = ("compat", "bench")
+OWN = ("compat", "bench", "optional")
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Machine:
     compat: bool = False
     bench: list[str] = field(default_factory=list)
     coherent: bool = False
+    optional: bool = False
     suites: list[str] = field(default_factory=list)
     # It and what it is like, the nearest first: the expectations that hold for it.
     family: list[str] = field(default_factory=list)

@@ -12,7 +12,9 @@ CRASH = {"suite": "s/dies", "row": "s/dies", "test": "program"}
 def result(status: str, **values: Any) -> dict[str, Any]:
     return {"machine": "a", "suite": "s", "test": "t", "row": values.get("suite", "s"),
             "status": status, "value": "", "expected": "", "computed": False, "seconds": 1.5,
-            "reason": "", "cause": "", "log": [], "repeat": "make matrix", **values}
+            "reason": "", "cause": "", "log": [],
+            "console": "" if status in ("skip", "not run") else
+            f"{values.get('machine', 'a')}/console.log", "repeat": "make matrix", **values}
 
 
 def matrix(*results: dict[str, Any], machines: tuple[str, ...] = ("a", "b", "c")) -> dict[str, Any]:

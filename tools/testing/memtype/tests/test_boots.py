@@ -2,7 +2,7 @@
 """Real boots that go wrong: each way must turn the run red with its own status.
 
 selftests/memtype/misbehave does the damage, on the fastest machine of each architecture. Run as a
-program (PYTHONPATH=. tests/test_boots.py), this file records logs/ for test_console.py anew.
+program (PYTHONPATH=. tests/test_boots.py), this file records logs/ for test_judge.py anew.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from pathlib import Path
@@ -121,9 +122,11 @@ class Interrupt(unittest.TestCase):
         return found
 
     def check(self, name: str, test: str, how: signal.Signals) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
         runner = subprocess.Popen(
-            [sys.executable, "-B", HERE / "matrix.py", "matrix"], stdout=subprocess.PIPE,
-            text=True, env={**os.environ, "MACHINE": name, "TEST": test})
+            [sys.executable, "-B", HERE / "matrix.py", "matrix"], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "MACHINE": name, "TEST": test, "OUT": scratch.name})
         assert runner.stdout
         with runner.stdout:
             self.assertTrue(any("boot: started" in line for line in runner.stdout))

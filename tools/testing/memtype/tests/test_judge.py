@@ -206,6 +206,11 @@ class Judged(unittest.TestCase):
         lines = self.after("memtype/pass", "[    3.000000] memtype| # BUG: WARNING: CPU: 1")
         self.assertNotIn(("memtype/pass", "kernel log"), self.judge(lines, way("pass")))
 
+    def test_panic_that_a_program_prints_is_not_the_machine_s(self) -> None:
+        lines = self.after("memtype/pass", "[    3.000000] memtype| # Kernel panic - not syncing")
+        results = self.judge(lines, way("pass", rows={"a value": {"m": "WB"}}))
+        self.assertEqual({result.status for result in results.values()}, {PASS})
+
     def test_splat_between_programs(self) -> None:
         lines = self.recorded("ways")
         at = next(number for number, line in enumerate(lines) if "memtype> boot" in line)

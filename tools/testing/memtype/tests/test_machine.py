@@ -20,7 +20,7 @@ import build
 import emulator
 import machine
 import summary
-from results import BOOT, CRASH, GOOD, HANG, KUNIT, NOT_RUN, PASS, TIMEOUT, Result
+from results import BOOT, CRASH, FAIL, GOOD, HANG, KUNIT, NOT_RUN, PASS, TIMEOUT, Result
 from tables import Machine, Test
 
 STAND_IN = r"""
@@ -148,6 +148,16 @@ class StandIn(unittest.TestCase):
         self.assertTrue(results[-2].reason.endswith("(tried again: it ran to its end)"))
         self.assertEqual((results[-1].test, results[-1].status), ("good", PASS))
 
+    def test_what_failed_at_first_is_kept(self) -> None:
+        """A second try that passes hides nothing of the first."""
+        def of(test: str, status: str) -> Result:
+            return Result("m", "s", test, "s", status)
+
+        first = [of("kernel log", FAIL), of("t1", FAIL), of("t2", PASS), of("program", HANG)]
+        found = machine.merge([first, [of("t1", PASS), of("t2", PASS), of("t3", PASS)]])
+        self.assertEqual([(result.test, result.status) for result in found], [
+            ("kernel log", FAIL), ("t1", FAIL), ("program", HANG), ("t2", PASS), ("t3", PASS)])
+
     def test_machine_that_does_not_boot(self) -> None:
         """It is tried twice; what did not run names it as the cause, and is no failure."""
         results = self.run_machine("first", "last", how="no-init")
@@ -223,13 +233,34 @@ class Limits(unittest.TestCase):
         boot.see("[   11.100000] memtype> alive")
         self.assertIn("10 s of the guest", self.used(boot, 1))
         # A guest whose clock stands still is not safe for that.
-        self.assertIn("CPU time", self.used(self.boot(6.0, counts=True), 31))
+        self.assertEqual(self.used(self.boot(6.0, counts=True), 299), "")
+        self.assertIn("CPU time", self.used(self.boot(6.0, counts=True), 301))
 
     def test_boot(self) -> None:
         boot = self.boot(2.0)
         boot.see("[    2.000000] memtype> end a/b exit=0")
         self.assertEqual(self.used(boot, 2 * machine.BOOTS - 1), "")
         self.assertTrue(self.used(boot, 2 * machine.BOOTS + 1))
+
+    def test_lost_start_mark(self) -> None:
+        """The console can lose messages; that is reported, and no reason to stop."""
+        boot = self.boot(2.0)
+        boot.see("[    2.000000] memtype> end a/b exit=0")
+        boot.see("[    2.000000] memtype> end a/c exit=0")
+        self.assertEqual(boot.current, BOOT)
+
+    def test_waits_for_disk(self) -> None:
+        """That is no hang."""
+        boot = self.boot(2.0)
+        boot.pulse.looks = emulator.LOOKS
+        with mock.patch.object(time, "monotonic",
+                               return_value=time.monotonic() + emulator.SILENCE + 1):
+            boot.emulator.waits_for_disk.return_value = True  # type: ignore[attr-defined]
+            self.assertFalse(boot.pulse.stopped())
+            boot.pulse.since -= emulator.SILENCE + 1
+            boot.pulse.looks = emulator.LOOKS
+            boot.emulator.waits_for_disk.return_value = False  # type: ignore[attr-defined]
+            self.assertTrue(boot.pulse.stopped())
 
     def test_stopped_runner_sees_no_hang(self) -> None:
         """After it was suspended for a day, it has looked once."""

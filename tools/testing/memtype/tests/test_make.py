@@ -73,7 +73,7 @@ class Entry(unittest.TestCase):
         done = self.make("matrix", f"BUILD={BUILD}", "MACHINE=arm64-nofwb",
                          "TEST=memtype/misbehave", cwd=clone)
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn("FAIL arm64-nofwb memtype/misbehave broken", done.stdout)
+        self.assertIn("FAIL memtype/misbehave broken\n  on arm64-nofwb\n", done.stdout)
         self.assertIn(f"make matrix MACHINE=arm64-nofwb TEST=memtype/misbehave BUILD={BUILD}",
                       done.stdout)
 

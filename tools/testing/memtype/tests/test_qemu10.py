@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
 import os
 import platform
 import tempfile
@@ -14,7 +17,7 @@ import debian
 import machine
 import matrix
 import tables
-from results import BOOT, PROGRAM, SKIP
+from results import BOOT, FAIL, NOT_RUN, PROGRAM, SKIP
 from tables import Test
 
 # Answers --version as QEMU does.
@@ -87,8 +90,25 @@ class Qemu10(unittest.TestCase):
             _, results = matrix.run_one(item, tests, Path("/nonexistent"),
                                         matrix.Progress([item.name]), self.top / "out")
         self.assertEqual([(result.suite, result.test, result.status) for result in results],
-                         [(suite, PROGRAM, SKIP) for suite in (BOOT, "kvm/a", "kvm/b")])
+                         [(BOOT, "boot", SKIP), ("kvm/a", PROGRAM, SKIP),
+                          ("kvm/b", PROGRAM, SKIP)])
         self.assertTrue(all("E: no such suite" in result.reason for result in results))
+
+    def test_a_machine_that_must_be_there(self) -> None:
+        """What nobody said may be missing is one failure, whatever the reason; the others run."""
+        item = dataclasses.replace(tables.all_machines()["arm64-dic"], optional=False)
+        tests = [Test("kvm/a", [item.name]), Test("kvm/b", [item.name])]
+        for error in (debian.Unavailable("E: no such suite"), ValueError("odd")):
+            with mock.patch.object(machine, "BUILD", self.build), \
+                    mock.patch.object(debian, "qemu10", side_effect=error), \
+                    contextlib.redirect_stderr(io.StringIO()):
+                _, results = matrix.run_one(item, tests, Path("/nonexistent"),
+                                            matrix.Progress([item.name]), self.top / "out")
+            boot, *rest = results
+            self.assertEqual((boot.suite, boot.status), (BOOT, FAIL))
+            self.assertIn(str(error), boot.reason)
+            self.assertEqual([(result.status, result.cause) for result in rest],
+                             [(NOT_RUN, boot.name)] * 2)
 
 
 class Bochs(unittest.TestCase):
