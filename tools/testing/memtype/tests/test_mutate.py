@@ -349,7 +349,7 @@ class Mutate(unittest.TestCase):
         self.format()
         program = self.selftests / "x86_64/kvm/first"
 
-        def selftests(arch: str) -> None:
+        def selftests(arch: str, also: object) -> None:
             """As make does: what is there already needs no rule."""
             if not program.exists():
                 if not makefile.exists():

@@ -17,7 +17,7 @@ from tree import MUTATED
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\nNAME = x\n"
 KCONFIG = "".join(f"config OPTION_{number}\n\tbool\n\n" for number in range(12))
 # Laying the tree has no command of its own: whatever needs the tree does it first.
-LAY = "import settings, tree; settings.main({'lay': lambda: tree.lay() and None})"
+LAY = "import settings, tree; settings.main({'lay': lambda: tree.lay() and None}, '')"
 
 
 class Tree(unittest.TestCase):
@@ -35,7 +35,7 @@ class Tree(unittest.TestCase):
 
         tools = self.project / "tools/testing/memtype"
         tools.mkdir(parents=True)
-        for path in HERE.glob("*.py"):
+        for path in [*HERE.glob("*.py"), HERE / "architectures.toml"]:
             shutil.copy(path, tools)
         patches = self.project / "patches/6.12"
         patches.mkdir(parents=True)
