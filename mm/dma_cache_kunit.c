@@ -7,6 +7,7 @@
  */
 #include <kunit/test.h>
 #include <kunit/test-bug.h>
+#include <linux/cpufeature.h>
 #include <linux/extable.h>
 #include <linux/kallsyms.h>
 #include <linux/kmsg_dump.h>
@@ -16,7 +17,6 @@
 #include <linux/random.h>
 #include <linux/set_memory.h>
 
-#include <asm/cpufeature.h>
 #include <asm/extable.h>
 #include <asm/insn.h>
 #include <asm/tlbflush.h>

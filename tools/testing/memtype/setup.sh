@@ -72,7 +72,8 @@ while [ $# -gt 0 ]; do
 done
 
 echo "needs the packages:$names" | fold -s -w 100
-echo "needs 6 GB of disk under ${BUILD:-build}; the first time takes about $minutes minutes on 2 slow cores"
+echo "needs 6 GB of disk under ${BUILD:-build}"
+echo "takes about $minutes minutes on 2 slow cores the first time"
 
 # Ubuntu and others have apt too, but no such packages.
 if ! command -v apt-get >/dev/null || ! grep -qx "ID=debian" /etc/os-release; then

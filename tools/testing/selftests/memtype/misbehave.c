@@ -169,8 +169,8 @@ int main(int argc, char **argv)
 	} ways[] = {
 		{ "pass", pass }, { "fail", fail }, { "skip", skip }, { "skip-all", skip_all },
 		{ "zero", zero }, { "truncated", truncated }, { "exit-code", exit_code },
-		{ "killed", killed }, { "hang", hang }, { "spin", spin }, { "warn", warn }, { "panic", panic },
-		{ "flood", flood }, { "noise", noise },
+		{ "killed", killed }, { "hang", hang }, { "spin", spin }, { "warn", warn },
+		{ "panic", panic }, { "flood", flood }, { "noise", noise },
 	};
 
 	for (size_t i = 0; argc == 2 && i < ARRAY_SIZE(ways); i++) {
