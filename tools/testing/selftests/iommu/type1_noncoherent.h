@@ -177,12 +177,14 @@ static inline int dma(struct rig *rig, enum vfio_mock_device which, unsigned lon
 /* What page @index has in @version; no two are the same. */
 static inline void fill(unsigned char *page, unsigned int index, unsigned int version)
 {
-	unsigned int which[2] = { index, version };
 	unsigned long i;
 
 	for (i = 0; i < page_size; i++)
 		page[i] = i * 7 + index * 31 + version * 101 + i / 256;
-	memcpy(page, which, sizeof(which));
+	for (i = 0; i < sizeof(index); i++) {
+		page[i] = index >> 8 * i;
+		page[sizeof(index) + i] = version >> 8 * i;
+	}
 }
 
 static inline bool is(const unsigned char *page, unsigned int index, unsigned int version)
