@@ -295,9 +295,10 @@ def upstream_programs() -> list[str]:
     machines = tables.all_machines()
     tests, left_out = tables.all_tests(machines), tables.left_out(machines)
     problems = []
-    for arch, names in machines_of_upstream(machines).items():
+    for arch in ARCHES:
         there = set(build.upstream_programs(arch))
-        for name in names:
+        # Those that stand for the architecture and its vendors in `make compat`.
+        for name in [name for name, item in machines.items() if item.arch == arch and item.compat]:
             run = {test.program for test in tests if name in test.machines}
             patterns = [entry.program for entry in left_out if name in entry.machines]
             out = {program for program in there for pattern in patterns
@@ -309,12 +310,6 @@ def upstream_programs() -> list[str]:
             problems += [f"{name}: upstream has no {pattern}" for pattern in patterns
                          if not fnmatch.filter(there, pattern)]
     return problems
-
-
-def machines_of_upstream(machines: dict[str, tables.Machine]) -> dict[str, list[str]]:
-    """Architecture → the machines that stand for it and for its vendors in `make compat`."""
-    return {arch: [name for name, item in machines.items() if item.arch == arch and item.compat]
-            for arch in ARCHES}
 
 
 # The checks; those with an argument are for each architecture.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results import (FAIL, GOOD, KERNEL_LOG, NOT_RUN, PASS, PROGRAM, SKIP, STATUSES, XFAIL)
+from results import FAIL, GOOD, KERNEL_LOG, NOT_RUN, PASS, PROGRAM, SKIP, STATUSES, XFAIL
 from settings import OUT, fail
 
 # One object of "results".
