@@ -15,8 +15,9 @@ import tempfile
 import time
 import unittest
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import barrier
 import bench
@@ -61,6 +62,15 @@ WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
 SAMPLE = "<!-- a sample of the report; make test compares it with its own -->"
 # Of `git diff --diff-filter`.
 OVERLAY, HOOKED = "A", "M"
+
+
+class Sum(NamedTuple):
+    """What came of a part, and what failed of what no report says again."""
+
+    passed: int
+    failed: int
+    skipped: int
+    failures: Sequence[str] = ()
 
 
 def run(command: list[str | Path], **kwargs: object) -> list[str]:
@@ -333,7 +343,7 @@ ARCH_CHECKS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-def run_checks() -> tuple[int, int, int]:
+def run_checks() -> Sum:
     tree.lay("patched")
     checks = dict(CHECKS)
     for arch in ARCHES:
@@ -344,37 +354,40 @@ def run_checks() -> tuple[int, int, int]:
                        for name, function in ARCH_CHECKS.items()}
         else:
             say(f"{arch}: overlay and patches have no kernel sources for it, so no checks")
-    statuses = []
+    failures = []
     for name, check in checks.items():
         try:
             problems = check()
         except settings.Error as error:
             problems = str(error).splitlines()
-        statuses.append("FAIL" if problems else "pass")
-        say(f"check {name}: {statuses[-1]}")
+        say(f"check {name}: {'FAIL' if problems else 'pass'}")
         for problem in problems[:50]:
             say(f"    {problem}")
-    return statuses.count("pass"), statuses.count("FAIL"), 0
+        if problems:
+            failures.append(f"check {name}: {problems[0]}")
+    return Sum(len(checks) - len(failures), len(failures), 0, failures)
 
 
-def run_units() -> tuple[int, int, int]:
+def run_units() -> Sum:
     """The runner's own tests."""
     # A shell ignores it for its background jobs, and some tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tree.lay("patched")
     found = unittest.defaultTestLoader.discover(str(HERE / "tests"))
     outcome = unittest.TextTestRunner(sys.stdout, verbosity=2).run(found)
-    failed = len(outcome.failures) + len(outcome.errors)
-    return outcome.testsRun - failed - len(outcome.skipped), failed, len(outcome.skipped)
+    failures = [f"unit test {test.id()}: {trace.splitlines()[-1]}"
+                for test, trace in outcome.failures + outcome.errors]
+    return Sum(outcome.testsRun - len(failures) - len(outcome.skipped), len(failures),
+               len(outcome.skipped), failures)
 
 
-def run_matrix() -> tuple[int, int, int]:
+def run_matrix() -> Sum:
     """Builds and boots; what comes of it is printed at the end."""
     matrix.run_matrix(*tables.select())
-    return 0, 0, 0
+    return Sum(0, 0, 0)
 
 
-def report_matrix() -> tuple[int, int, int]:
+def report_matrix() -> Sum:
     report.report()
     ran = summary.load()
     counts = summary.counts(ran["results"])
@@ -386,10 +399,9 @@ def report_matrix() -> tuple[int, int, int]:
                              report.text(ran, report.Terminal(plain=True)))
     else:
         say("README.md's sample is not compared: this is not all of a matrix that passed")
-    for line in stale:
-        say(f"README.md shows a line that is not in this report: {line}")
-    return (counts.passed, counts.failed + bool(stale),
-            counts.skipped + counts.xfailed + counts.not_run)
+    return Sum(counts.passed, counts.failed + bool(stale),
+               counts.skipped + counts.xfailed + counts.not_run,
+               [f"README.md shows a line that is not in this report: {line}" for line in stale])
 
 
 def squeezed(line: str) -> str:
@@ -405,7 +417,7 @@ def stale_sample(readme: str, text: str) -> list[str]:
             if squeezed(line) not in ("", "...") and squeezed(line) not in lines]
 
 
-def run_parts(*parts: Callable[[], tuple[int, int, int]]) -> int:
+def run_parts(*parts: Callable[[], Sum]) -> int:
     """Runs the parts, each to its end, and prints the sum in the line that CI reads."""
     if KERNEL != "patched" or CONFIG:
         settings.fail("this is for the patched kernel alone; others: make matrix KERNEL= CONFIG=")
@@ -416,8 +428,11 @@ def run_parts(*parts: Callable[[], tuple[int, int, int]]) -> int:
             sums.append(part())
         except settings.Error as error:
             say(f"error: {error}")
-            sums.append((0, 1, 0))
-    passed, failed, skipped = (sum(column) for column in zip(*sums))
+            sums.append(Sum(0, 1, 0, [f"error: {error}"]))
+    # Again at the end, which is what is read first, and all that some CI systems keep.
+    for line in [failure for one in sums for failure in one.failures]:
+        say(line)
+    passed, failed, skipped = (sum(column) for column in zip(*[one[:3] for one in sums]))
     say(f"took {(time.monotonic() - start) / 60:.1f} minutes")
     say(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed else 0

@@ -179,6 +179,26 @@ class Sample(unittest.TestCase):
                          ["x86-fast   3 passed, 374 s", "kvm/a  4  6"])
 
 
+class Parts(unittest.TestCase):
+    def test_failures_at_the_end(self) -> None:
+        """What failed in a part stands before the sum, however much other parts print later."""
+        def units() -> check.Sum:
+            return check.Sum(3, 1, 1, ["unit test a.b: it is red"])
+
+        def checks() -> check.Sum:
+            raise settings.Error("no compiler")
+
+        with mock.patch.object(check, "say") as say:
+            self.assertEqual(check.run_parts(units, checks, lambda: check.Sum(5, 0, 2)), 1)
+        first, second, _took, last = [call.args[0] for call in say.call_args_list][-4:]
+        self.assertEqual((first, second), ("unit test a.b: it is red", "error: no compiler"))
+        self.assertEqual(last, "8 passed, 2 failed, 3 skipped")
+        with mock.patch.object(check, "say"):
+            self.assertEqual(check.run_parts(units), 1)
+            self.assertEqual(check.run_parts(lambda: check.Sum(1, 0, 0)), 0)
+            self.assertEqual(check.run_parts(lambda: check.Sum(0, 0, 4)), 1)
+
+
 class OurLines(unittest.TestCase):
     def test_lines(self) -> None:
         diff = ("--- a/mm/a.c\n+++ b/mm/a.c\n@@ -3,0 +4,2 @@ context\n+one\n+two\n@@ -9 +11 @@\n"
