@@ -72,7 +72,8 @@ td.failed { font-weight: 600 }
 .failure ul { margin: .3em 0; padding-left: 1.5em }
 pre { background: var(--head); padding: .6em; margin: .4em 0; overflow: auto; max-height: 24em;
   font-size: 12px } code { background: var(--head); padding: .1em .3em; overflow-wrap: anywhere }
-details { margin: .3em 0 } :is(details) details { margin-left: 1.2em } details table { margin: .4em 0 }
+details { margin: .3em 0 } :is(details) details { margin-left: 1.2em }
+details table { margin: .4em 0 }
 summary { cursor: pointer } .suite > summary { font-weight: 600 }
 form { border: 1px solid var(--line); border-radius: .3em; padding: .5em 1em; margin: 1em 0 }
 form p { display: flex; flex-wrap: wrap; gap: .2em 1em; max-width: none; align-items: baseline }
