@@ -62,7 +62,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "CCACHE_BASEDIR": str(BUILD), "CCACHE_NOHASHDIR": "1",
             # Its depend mode would save a quarter of a first build. But there ccache does not see
             # an .incbin, so that a boot image could get the kernel of an earlier build.
-            "CCACHE_NODEPEND": "1",
+            # Nor is what others, or an older version of this, stored in that mode to be used.
+            "CCACHE_NODEPEND": "1", "CCACHE_NAMESPACE": "memtype",
             "KBUILD_BUILD_TIMESTAMP": "@0", "KBUILD_BUILD_USER": "memtype",
             "KBUILD_BUILD_HOST": "memtype", "LOCALVERSION": ""}
 
