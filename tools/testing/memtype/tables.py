@@ -71,7 +71,8 @@ class LeftOut:
     program: str            # or a shell pattern
     machines: list[str]
     why: str
-    result: str             # of the last try
+    base: str               # what it came to when it was last tried, on the base
+    patched: str            # and with our patches
 
 
 def all_machines() -> dict[str, Machine]:

@@ -155,7 +155,7 @@ class Files(unittest.TestCase):
                 (["kvm/a"], ["kvm/b", "kvm/c"], ["m: upstream has no kvm/c"])]
         for runs, out, said in cases:
             tests = [tables.Test(name, ["m"], program=name) for name in runs]
-            left_out = [tables.LeftOut(name, ["m"], "why", "fail") for name in out]
+            left_out = [tables.LeftOut(name, ["m"], "why", "fail", "fail") for name in out]
             with mock.patch.object(tables, "all_machines", return_value={"m": machine}), \
                     mock.patch.object(tables, "all_tests", return_value=tests), \
                     mock.patch.object(tables, "left_out", return_value=left_out), \
