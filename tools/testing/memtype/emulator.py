@@ -18,10 +18,13 @@ import tty
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
-# A machine hangs if its console is silent for so many seconds in which its emulator neither ran nor
-# waited for a CPU for more than this part of the time. The CPUs of a guest that sleeps need 1 to
-# 5 % here (an idle Linux, 2 CPUs, QEMU 7.2).
+# A machine hangs if its console is silent for so many seconds in which its emulator ran for less
+# than this part of the time. The CPUs of a guest that sleeps need 1 to 13 % (an idle Linux, 2 CPUs,
+# QEMU 7.2, by how fast the machine is).
 SILENCE, IDLE, MAX_IDLE = 25.0, 0.15, 0.5
+# An emulator that ran so little because others had the CPUs waited for one for more than this part.
+# One that sleeps waits each time that it wakes up: 14 % beside one busy job.
+STARVED = 0.6
 # How often one must have looked meanwhile, so as not to take a runner that was stopped for a hang.
 LOOKS = 50
 
@@ -127,7 +130,7 @@ class Pulse:
     def beat(self) -> None:
         """The console said something, or the emulator did something."""
         self.since, self.looks = time.monotonic(), 0
-        self.busy = self.emulator.cpu() + self.emulator.waited()
+        self.used, self.waited = self.emulator.cpu(), self.emulator.waited()
 
     def stopped(self, slowness: float = 1.0) -> bool:
         """Whether it hangs; to be asked regularly. An idle guest needs more of a slower machine."""
@@ -136,7 +139,8 @@ class Pulse:
         if silence < SILENCE or self.looks < LOOKS:
             return False
         idle = min(IDLE * slowness, MAX_IDLE) * silence
-        if self.emulator.cpu() + self.emulator.waited() - self.busy < idle and (
+        starved = self.emulator.waited() - self.waited > STARVED * silence
+        if self.emulator.cpu() - self.used < idle and not starved and (
                 not self.emulator.waits_for_disk()):
             return True
         self.beat()

@@ -250,6 +250,19 @@ class Limits(unittest.TestCase):
         boot.see("[    2.000000] memtype> end a/c exit=0")
         self.assertEqual(boot.current, BOOT)
 
+    def test_waits_for_a_cpu(self) -> None:
+        """One that sleeps waits a little each time that it wakes up; a busy one all the time."""
+        for cpu, waited, hangs in ((2.0, 0.0, True), (2.0, 8.0, True), (2.0, 23.0, False),
+                                   (9.0, 8.0, False)):
+            boot = self.boot(0.0)
+            boot.pulse.looks = emulator.LOOKS
+            boot.emulator.waits_for_disk.return_value = False  # type: ignore[attr-defined]
+            boot.emulator.cpu.return_value = cpu  # type: ignore[attr-defined]
+            boot.emulator.waited.return_value = waited  # type: ignore[attr-defined]
+            with mock.patch.object(time, "monotonic",
+                                   return_value=time.monotonic() + emulator.SILENCE + 1):
+                self.assertEqual(boot.pulse.stopped(), hangs)
+
     def test_waits_for_disk(self) -> None:
         """That is no hang."""
         boot = self.boot(2.0)
