@@ -250,31 +250,30 @@ class Limits(unittest.TestCase):
         boot.see("[    2.000000] memtype> end a/c exit=0")
         self.assertEqual(boot.current, BOOT)
 
+    def hangs(self, boot: machine.Boot) -> bool:
+        """Whether it does after a silence in which one has looked often."""
+        boot.pulse.looks = emulator.LOOKS
+        with mock.patch.object(time, "monotonic",
+                               return_value=boot.pulse.since + emulator.SILENCE + 1):
+            return boot.pulse.stopped()
+
     def test_waits_for_a_cpu(self) -> None:
         """One that sleeps waits a little each time that it wakes up; a busy one all the time."""
         for cpu, waited, hangs in ((2.0, 0.0, True), (2.0, 8.0, True), (2.0, 23.0, False),
                                    (9.0, 8.0, False)):
             boot = self.boot(0.0)
-            boot.pulse.looks = emulator.LOOKS
             boot.emulator.waits_for_disk.return_value = False  # type: ignore[attr-defined]
             boot.emulator.cpu.return_value = cpu  # type: ignore[attr-defined]
             boot.emulator.waited.return_value = waited  # type: ignore[attr-defined]
-            with mock.patch.object(time, "monotonic",
-                                   return_value=time.monotonic() + emulator.SILENCE + 1):
-                self.assertEqual(boot.pulse.stopped(), hangs)
+            self.assertEqual(self.hangs(boot), hangs)
 
     def test_waits_for_disk(self) -> None:
         """That is no hang."""
         boot = self.boot(2.0)
-        boot.pulse.looks = emulator.LOOKS
-        with mock.patch.object(time, "monotonic",
-                               return_value=time.monotonic() + emulator.SILENCE + 1):
-            boot.emulator.waits_for_disk.return_value = True  # type: ignore[attr-defined]
-            self.assertFalse(boot.pulse.stopped())
-            boot.pulse.since -= emulator.SILENCE + 1
-            boot.pulse.looks = emulator.LOOKS
-            boot.emulator.waits_for_disk.return_value = False  # type: ignore[attr-defined]
-            self.assertTrue(boot.pulse.stopped())
+        boot.emulator.waits_for_disk.return_value = True  # type: ignore[attr-defined]
+        self.assertFalse(self.hangs(boot))
+        boot.emulator.waits_for_disk.return_value = False  # type: ignore[attr-defined]
+        self.assertTrue(self.hangs(boot))
 
     def test_stopped_runner_sees_no_hang(self) -> None:
         """After it was suspended for a day, it has looked once."""
