@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import unittest
@@ -11,22 +10,40 @@ from pathlib import Path
 from unittest import mock
 
 import build
+from settings import ARCHES
 
 
 class Ccache(unittest.TestCase):
     def test_incbin(self) -> None:
         """A boot image is an object that includes the kernel: another kernel, another object."""
+        arch = next(iter(ARCHES))
+        rule = "%.o: %.S\n\t$(CC) -Wp,-MMD,$*.d -c -o $@ $<\n"
         with tempfile.TemporaryDirectory() as scratch, \
-                mock.patch.dict("os.environ", {"CCACHE_DEPEND": "1", "CCACHE_DIR": scratch}):
+                mock.patch.dict("os.environ", {"CCACHE_DIR": scratch}):
             top = Path(scratch)
             (top / "piggy.S").write_text('.incbin "kernel"\n')
-            # The first is somebody else's, in the mode that does not see it.
-            for kernel, env in (("a kernel", dict(os.environ)), ("b kernel", build.environment()),
-                                ("c kernel", build.environment())):
+            # kbuild's make starts another.
+            (top / "Makefile").write_text(f"all:\n\t$(MAKE) piggy.o\n{rule}")
+            for kernel in "a kernel", "b kernel":
                 (top / "kernel").write_text(kernel)
-                subprocess.run(["ccache", "gcc", "-Wp,-MMD,piggy.d", "-c", "piggy.S"], cwd=top,
-                               env=env, check=True)
+                (top / "piggy.o").unlink(missing_ok=True)
+                build.make("piggy", arch, top / "log", "-C", top)
                 self.assertIn(kernel.encode(), (top / "piggy.o").read_bytes())
+
+    def test_hits(self) -> None:
+        """What was compiled once is not compiled again."""
+        arch = next(iter(ARCHES))
+        with tempfile.TemporaryDirectory() as scratch, \
+                mock.patch.dict("os.environ", {"CCACHE_DIR": scratch}):
+            top = Path(scratch)
+            (top / "a.c").write_text("int a;\n")
+            (top / "Makefile").write_text("a.o: a.c\n\t$(CC) -Wp,-MMD,a.d -c -o $@ $<\n")
+            for _ in range(2):
+                (top / "a.o").unlink(missing_ok=True)
+                build.make("a", arch, top / "log", "-C", top)
+            printed = subprocess.run(["ccache", "--print-stats"], check=True, text=True,
+                                     stdout=subprocess.PIPE).stdout
+            self.assertIn("direct_cache_hit\t1\n", printed)
 
 
 if __name__ == "__main__":
