@@ -153,15 +153,27 @@ static const struct vfio_device_ops vfio_mock_emulated_ops = {
 	.dma_unmap = vfio_mock_dma_unmap,
 };
 
+/* VFIO takes a reference to the module of a device's driver, so there has to be one. */
+static struct device_driver vfio_mock_driver = {
+	.name = "vfio_mock",
+	.owner = THIS_MODULE,
+};
+
 static struct device *vfio_mock_parent(enum vfio_mock_device which)
 {
-	if (which == VFIO_MOCK_EMULATED)
-		return root_device_register("vfio_mock");
-	return iommufd_mock_dev_create(mock_flags[which]);
+	struct device *dev = which == VFIO_MOCK_EMULATED ?
+			     root_device_register("vfio_mock") :
+			     iommufd_mock_dev_create(mock_flags[which]);
+
+	if (!IS_ERR(dev))
+		dev->driver = &vfio_mock_driver;
+	return dev;
 }
 
 static void vfio_mock_put_parent(enum vfio_mock_device which, struct device *dev)
 {
+	/* No bus has bound it, and none is to unbind it. */
+	dev->driver = NULL;
 	if (which == VFIO_MOCK_EMULATED)
 		root_device_unregister(dev);
 	else
