@@ -77,19 +77,33 @@ class OptionOff(unittest.TestCase):
 
 class Modules(unittest.TestCase):
     def test_modules(self) -> None:
-        """One module that uses what is maintained, and one that does not."""
+        """One module that uses what is maintained, and one that does not; a modpost that shows
+        what it is given."""
         with tempfile.TemporaryDirectory() as scratch, \
                 mock.patch.object(check, "BUILD", Path(scratch)), \
+                mock.patch.object(build, "BUILD", Path(scratch)), \
                 mock.patch.object(build, "configure"), mock.patch.object(build, "make"):
+            kernel = build.objects("x86_64")
+            kernel.mkdir(parents=True)
+            exported = "0x00000000\t{}\tvmlinux\tEXPORT_SYMBOL_GPL\t\n"
+            (kernel / "vmlinux.symvers").write_text(
+                "".join(map(exported.format, ("dma_cache_add", "dma_cache_mine"))))
+            out = Path(scratch) / "check/x86_64-modules"
             for name, source in zip(check.MODULES, ("int dma_cache_add(void);\n"
                                                     "int f(void) { return dma_cache_add(); }\n",
                                                     "int dma_cache_mine;\n")):
-                out = Path(scratch) / "check/x86_64-modules" / name
-                out.parent.mkdir(parents=True)
-                subprocess.run(["gcc", "-x", "c", "-c", "-o", out, "-"], input=source, text=True,
+                path = out / f"{name}.o"
+                path.parent.mkdir(parents=True)
+                subprocess.run(["gcc", "-x", "c", "-c", "-o", path, "-"], input=source, text=True,
                                check=True)
-            problem, = check.modules()
-        self.assertIn("vfio_iommu_type1.ko uses nothing", problem)
+            modpost = out / "scripts/mod/modpost"
+            modpost.parent.mkdir(parents=True)
+            modpost.write_text("#!/bin/sh\ncat $3\nexit 1\n")
+            modpost.chmod(0o755)
+            problems = check.modules()
+        self.assertIn("vfio_iommu_type1.o uses nothing", problems[0])
+        # What a module exports itself is not known from the kernel that it is a part of.
+        self.assertEqual([line + "\n" for line in problems[1:]], [exported.format("dma_cache_add")])
 
 
 class Checkpatch(unittest.TestCase):
