@@ -342,7 +342,7 @@ def lay(kernel: str = settings.KERNEL) -> Base:
         say(f"note: {onto.note()}")
     tip = compose(onto, kernel)
     tree, laid = TREES[kernel], laid_ref(kernel)
-    if not exists(laid):
+    if not exists(laid) or not tree.exists():
         say(f"laying overlay and patches over {onto.version} in {tree}")
         if kernel == "patched":
             git("update-ref", f"refs/heads/{BRANCHES[kernel]}", tip)

@@ -112,6 +112,12 @@ class Tree(unittest.TestCase):
         self.assertIn("config OPTION_9\n\tbool\n\tdefault y", text)
         self.assertEqual(text.count("default y"), 1)
 
+    def test_base_was_deleted(self) -> None:
+        self.good("lay", KERNEL="base")
+        shutil.rmtree(self.build / "linux-base")
+        self.good("lay", KERNEL="base")
+        self.assertTrue((self.build / "linux-base/mm/Kconfig").exists())
+
     def test_ksrc_is_only_read(self) -> None:
         (self.kernel / "mm/Kconfig").write_text("# edited, not committed\n\n" + KCONFIG)
         (self.kernel / "mm/new.o").write_text("a build product")
