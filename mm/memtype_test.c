@@ -6,6 +6,7 @@
  * An open file has no setup at first, then one for good. A VMA holds the file,
  * so pages, their type and PAT's reservation outlive all mappings.
  */
+#include <linux/atomic.h>
 #include <linux/capability.h>
 #include <linux/debugfs.h>
 #include <linux/dma-map-ops.h>
@@ -15,7 +16,9 @@
 #include <linux/ioport.h>
 #include <linux/irqflags.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/pfn_t.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -41,6 +44,9 @@ struct memtype_test {
 	void __iomem *io;
 };
 
+/* Faults that wait now, in all files */
+static atomic_t memtype_test_waiting = ATOMIC_INIT(0);
+
 static bool memtype_test_has(const struct memtype_test *test, u32 flag)
 {
 	return test->setup.flags & flag;
@@ -56,13 +62,37 @@ static unsigned long memtype_test_pfn(const struct memtype_test *test, unsigned 
 static pgprot_t memtype_test_prot(const struct memtype_test *test,
 				  const struct vm_area_struct *vma, unsigned long index)
 {
-	pgprot_t prot = vm_get_page_prot(vma->vm_flags);
+	vm_flags_t flags = vma->vm_flags;
+	pgprot_t prot;
 
+	/* What is private is read-only until it is copied. */
+	if (memtype_test_has(test, MEMTYPE_TEST_MKWRITE))
+		flags &= ~VM_SHARED;
+	prot = vm_get_page_prot(flags);
+	if (memtype_test_has(test, MEMTYPE_TEST_WB_ENTRIES))
+		return prot;
 	if (index >= test->first && test->setup.prot == MEMTYPE_TEST_WC)
 		return pgprot_writecombine(prot);
 	if (index >= test->first && test->setup.prot == MEMTYPE_TEST_UC)
 		return pgprot_noncached(prot);
+#ifdef CONFIG_X86
+	if (index >= test->first && test->setup.prot == MEMTYPE_TEST_PWT)
+		return __pgprot(pgprot_val(prot) | _PAGE_PWT);
+#endif
 	return prot;
+}
+
+/* As __folio_lock_or_retry() waits, but that nothing ever comes. */
+static vm_fault_t memtype_test_wait(struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
+		return VM_FAULT_SIGBUS;
+	release_fault_lock(vmf);
+	atomic_inc(&memtype_test_waiting);
+	while (!fatal_signal_pending(current))
+		schedule_timeout_killable(MAX_SCHEDULE_TIMEOUT);
+	atomic_dec(&memtype_test_waiting);
+	return VM_FAULT_RETRY;
 }
 
 static vm_fault_t memtype_test_fault(struct vm_fault *vmf)
@@ -70,6 +100,10 @@ static vm_fault_t memtype_test_fault(struct vm_fault *vmf)
 	struct vm_area_struct *vma = vmf->vma;
 	struct memtype_test *test = vma->vm_private_data;
 
+	if (memtype_test_has(test, MEMTYPE_TEST_NOMEM))
+		return VM_FAULT_OOM;
+	if (memtype_test_has(test, MEMTYPE_TEST_STUCK))
+		return memtype_test_wait(vmf);
 	if (memtype_test_has(test, MEMTYPE_TEST_MIXEDMAP))
 		return vmf_insert_page(vma, vmf->address, test->pages[vmf->pgoff]);
 	return vmf_insert_pfn_prot(vma, vmf->address, memtype_test_pfn(test, vmf->pgoff),
@@ -99,6 +133,28 @@ static const struct vm_operations_struct memtype_test_vm_ops = {
 	.huge_fault = memtype_test_huge_fault,
 };
 
+static vm_fault_t memtype_test_mkwrite(struct vm_fault *vmf)
+{
+	return 0;
+}
+
+static const struct vm_operations_struct memtype_test_mkwrite_ops = {
+	.fault = memtype_test_fault,
+	.pfn_mkwrite = memtype_test_mkwrite,
+};
+
+static int memtype_test_set_entry(pte_t *entry, unsigned long addr, void *data)
+{
+	struct vm_area_struct *vma = data;
+	struct memtype_test *test = vma->vm_file->private_data;
+	unsigned long index = linear_page_index(vma, addr);
+
+	set_pte_at(vma->vm_mm, addr, entry,
+		   pte_mkspecial(pfn_pte(memtype_test_pfn(test, index),
+					 memtype_test_prot(test, vma, index))));
+	return 0;
+}
+
 /* What was mapped before an error is unmapped by the caller of mmap(). */
 static int memtype_test_premap(const struct memtype_test *test, struct vm_area_struct *vma)
 {
@@ -106,6 +162,9 @@ static int memtype_test_premap(const struct memtype_test *test, struct vm_area_s
 	unsigned long addr = vma->vm_start, nr = 1;
 	int ret = 0;
 
+	if (memtype_test_has(test, MEMTYPE_TEST_UNTRACKED))
+		return apply_to_page_range(vma->vm_mm, addr, vma->vm_end - addr,
+					   memtype_test_set_entry, vma);
 	for (; index < end && !ret; index += nr, addr += nr * PAGE_SIZE) {
 		if (memtype_test_has(test, MEMTYPE_TEST_MIXEDMAP)) {
 			ret = vm_insert_page(vma, addr, test->pages[index]);
@@ -141,7 +200,8 @@ static int memtype_test_mmap(struct file *file, struct vm_area_struct *vma)
 	if (memtype_test_has(test, MEMTYPE_TEST_PREMAP))
 		return memtype_test_premap(test, vma);
 	vma->vm_private_data = test;
-	vma->vm_ops = &memtype_test_vm_ops;
+	vma->vm_ops = memtype_test_has(test, MEMTYPE_TEST_MKWRITE) ? &memtype_test_mkwrite_ops :
+								    &memtype_test_vm_ops;
 	return 0;
 }
 
@@ -165,11 +225,15 @@ static int memtype_test_set_ram(const struct memtype_test *test, u32 prot)
 }
 #endif
 
-static void memtype_test_free_pages(struct page **pages, unsigned long nr)
+static void memtype_test_free_pages(const struct memtype_test *test, unsigned long nr)
 {
-	while (nr--)
-		__free_page(pages[nr]);
-	kvfree(pages);
+	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_TAILS) ? PMD_ORDER : 0;
+
+	while (nr) {
+		nr -= 1ul << order;
+		__free_pages(test->pages[nr], order);
+	}
+	kvfree(test->pages);
 }
 
 static void memtype_test_free_ram(struct memtype_test *test)
@@ -177,34 +241,35 @@ static void memtype_test_free_ram(struct memtype_test *test)
 	/* Nobody else expects uncached memory, so rather lose it. */
 	if (WARN_ON(memtype_test_set_ram(test, MEMTYPE_TEST_WB)))
 		return;
-	memtype_test_free_pages(test->pages, test->nr_pages);
+	memtype_test_free_pages(test, test->nr_pages);
 }
 
 static int memtype_test_alloc_ram(struct memtype_test *test)
 {
-	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_HUGE) ? PMD_ORDER : 0;
+	u32 large = MEMTYPE_TEST_HUGE | MEMTYPE_TEST_TAILS;
+	unsigned int order = memtype_test_has(test, large) ? PMD_ORDER : 0;
 	unsigned long i, nr = 0;
-	struct page **pages, *page;
+	struct page *page;
 	int ret;
 
-	pages = kvcalloc(test->nr_pages, sizeof(*pages), GFP_KERNEL);
-	if (!pages)
+	test->pages = kvcalloc(test->nr_pages, sizeof(*test->pages), GFP_KERNEL);
+	if (!test->pages)
 		return -ENOMEM;
 	while (nr < test->nr_pages) {
 		page = alloc_pages(GFP_KERNEL | __GFP_ZERO, order);
 		if (!page) {
-			memtype_test_free_pages(pages, nr);
+			memtype_test_free_pages(test, nr);
 			return -ENOMEM;
 		}
 		/* Where a CPU does not snoop, uncached reads must find the zeroes in memory. */
 		arch_sync_dma_for_device(page_to_phys(page), PAGE_SIZE << order, DMA_TO_DEVICE);
-		/* KVM takes references of single pages. */
-		split_page(page, order);
+		/* KVM takes references of single pages, if there are any. */
+		if (!memtype_test_has(test, MEMTYPE_TEST_TAILS))
+			split_page(page, order);
 		for (i = 0; i < 1ul << order; i++)
-			pages[nr++] = page + i;
+			test->pages[nr++] = page + i;
 	}
 
-	test->pages = pages;
 	ret = memtype_test_set_ram(test, test->setup.prot);
 	/* It may have changed some of the pages before it failed. */
 	if (ret)
@@ -259,10 +324,13 @@ static int memtype_test_claim_phys(struct memtype_test *test)
 
 static int memtype_test_check(const struct memtype_test_setup *setup)
 {
-	unsigned long align = setup->flags & MEMTYPE_TEST_HUGE ? PMD_SIZE : PAGE_SIZE;
 	u32 flags = setup->flags;
+	bool large = flags & (MEMTYPE_TEST_HUGE | MEMTYPE_TEST_TAILS);
+	unsigned long align = large ? PMD_SIZE : PAGE_SIZE;
 
-	if (setup->prot > MEMTYPE_TEST_UC || flags & ~MEMTYPE_TEST_FLAGS)
+	if (setup->prot > MEMTYPE_TEST_PWT || flags & ~MEMTYPE_TEST_FLAGS)
+		return -EINVAL;
+	if (setup->prot == MEMTYPE_TEST_PWT && !(flags & MEMTYPE_TEST_UNTRACKED))
 		return -EINVAL;
 	if (!setup->size || setup->size > MEMTYPE_TEST_MAX_SIZE ||
 	    !IS_ALIGNED(setup->size | setup->phys, align))
@@ -281,10 +349,22 @@ static int memtype_test_check(const struct memtype_test_setup *setup)
 		return -EINVAL;
 	if (flags & MEMTYPE_TEST_MIXED && !IS_ALIGNED(setup->size, 2 * PAGE_SIZE))
 		return -EINVAL;
+	if (flags & MEMTYPE_TEST_TAILS && (setup->phys || flags & MEMTYPE_TEST_MIXEDMAP))
+		return -EINVAL;
+	if (flags & MEMTYPE_TEST_UNTRACKED &&
+	    (flags & (MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_MIXEDMAP)) != MEMTYPE_TEST_PREMAP)
+		return -EINVAL;
+	if (flags & MEMTYPE_TEST_WB_ENTRIES &&
+	    (~flags & (MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_UNTRACKED)))
+		return -EINVAL;
+	if (flags & (MEMTYPE_TEST_MKWRITE | MEMTYPE_TEST_NOMEM | MEMTYPE_TEST_STUCK) &&
+	    flags & (MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_HUGE | MEMTYPE_TEST_MIXEDMAP))
+		return -EINVAL;
 	if (flags & MEMTYPE_TEST_IOREMAP && (!setup->phys || flags & MEMTYPE_TEST_MIXED))
 		return -EINVAL;
 
-	if (flags & MEMTYPE_TEST_SET_RAM && !IS_ENABLED(CONFIG_X86))
+	if ((flags & MEMTYPE_TEST_SET_RAM || setup->prot == MEMTYPE_TEST_PWT) &&
+	    !IS_ENABLED(CONFIG_X86))
 		return -EOPNOTSUPP;
 	return 0;
 }
@@ -370,6 +450,8 @@ static long memtype_test_ioctl(struct file *file, unsigned int cmd, unsigned lon
 
 	if (cmd == MEMTYPE_TEST_ACCESS)
 		return memtype_test_access(READ_ONCE(file->private_data), (void __user *)arg);
+	if (cmd == MEMTYPE_TEST_WAITING)
+		return atomic_read(&memtype_test_waiting);
 	if (cmd != MEMTYPE_TEST_SETUP)
 		return -ENOTTY;
 	if (copy_from_user(&setup, (void __user *)arg, sizeof(setup)))

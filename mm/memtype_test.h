@@ -12,6 +12,8 @@
 
 #define MEMTYPE_TEST_SETUP	_IOW('m', 1, struct memtype_test_setup)
 #define MEMTYPE_TEST_ACCESS	_IOWR('m', 2, struct memtype_test_access)
+/* Returns how many faults wait (MEMTYPE_TEST_STUCK), whatever file they are in. */
+#define MEMTYPE_TEST_WAITING	_IO('m', 3)
 
 /* More is refused. */
 #define MEMTYPE_TEST_MAX_SIZE	(16ul << 20)
@@ -20,6 +22,7 @@ enum memtype_test_prot {
 	MEMTYPE_TEST_WB,
 	MEMTYPE_TEST_WC,	/* pgprot_writecombine() */
 	MEMTYPE_TEST_UC,	/* pgprot_noncached(): UC- on x86, nGnRnE on arm64 */
+	MEMTYPE_TEST_PWT,	/* x86: what PWT alone selects from the PAT; with UNTRACKED only */
 };
 
 /* All entries are made by mmap(), and none by a fault. */
@@ -38,12 +41,25 @@ enum memtype_test_prot {
 #define MEMTYPE_TEST_MIXED		0x40
 /* The kernel maps @phys, too: by ioremap_cache(), ioremap_wc() or ioremap(), as @prot says. */
 #define MEMTYPE_TEST_IOREMAP		0x80
+/* Entries by apply_to_page_range(), of which x86's PAT is not told; as i915 makes them */
+#define MEMTYPE_TEST_UNTRACKED		0x100
+/* Entries are read-only until a write, which goes through pfn_mkwrite(). */
+#define MEMTYPE_TEST_MKWRITE		0x200
+/* A fault finds no memory. */
+#define MEMTYPE_TEST_NOMEM		0x400
+/* A fault waits until the process is killed. */
+#define MEMTYPE_TEST_STUCK		0x800
+/* RAM in pieces of 2M, of which all pages but the first have no reference; as TTM has it */
+#define MEMTYPE_TEST_TAILS		0x1000
 
-#define MEMTYPE_TEST_FLAGS		0xff
+/* Entries are WB, and the RAM alone has the type @prot: x86's linear map of it, and PAT. */
+#define MEMTYPE_TEST_WB_ENTRIES		0x2000
+
+#define MEMTYPE_TEST_FLAGS		0x3fff
 
 /**
  * struct memtype_test_setup - what mmap() of an open file maps
- * @size: in bytes, a multiple of the page size, of 2M with HUGE
+ * @size: in bytes, a multiple of the page size, of 2M with HUGE or TAILS
  * @phys: physical address of what to map, which must not be RAM, aligned as
  *	@size is; 0: zeroed RAM, in pieces of 2M with HUGE, else page by page
  * @prot: enum memtype_test_prot, the type that leaf entries ask for
@@ -52,6 +68,7 @@ enum memtype_test_prot {
  * On x86, PAT overrules what an entry of a VM_PFNMAP asks for: RAM stays WB
  * without SET_RAM; MMIO is UC- where it should be WB, and the type that it is
  * mapped with elsewhere, if any. A 2M entry gets the type of its first page.
+ * With UNTRACKED, entries have the type that they ask for, which is WB with WB_ENTRIES.
  * PAT forgets to free the type of MMIO mapped with PREMAP whose VMA was split.
  * On arm64, mprotect() gives entries the type of vm_page_prot.
  *
@@ -62,9 +79,12 @@ enum memtype_test_prot {
  * * EINVAL: unknown flags or type, a bad size or address, or flags that exclude
  *   each other: HUGE with PREMAP, PTE_ONLY or MIXEDMAP; MIXEDMAP with PTE_ONLY,
  *   MIXED or @phys; SET_RAM with @phys; SET_RAM or MIXED with WB; MIXED with an
- *   odd number of pages; IOREMAP with MIXED or without @phys
+ *   odd number of pages; IOREMAP with MIXED or without @phys; UNTRACKED without
+ *   PREMAP or with MIXEDMAP; MKWRITE, NOMEM or STUCK with PREMAP, HUGE or MIXEDMAP; TAILS
+ *   with MIXEDMAP or @phys; WB_ENTRIES without SET_RAM or UNTRACKED; PWT without
+ *   UNTRACKED
  * * ENOMEM: no memory, or ioremap() fails
- * * EOPNOTSUPP: SET_RAM, not on x86
+ * * EOPNOTSUPP: SET_RAM or PWT, not on x86
  * * EPERM: @phys without CAP_SYS_RAWIO
  */
 struct memtype_test_setup {

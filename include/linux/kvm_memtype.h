@@ -45,12 +45,11 @@ struct kvm_memtype_vm {
 
 /**
  * struct kvm_memtype_host - what a page is to the host
- * @kind: the type with which the host maps it; with @mmio, MEMTYPE_WB only where
- *	the architecture can map what is not memory cacheable
+ * @kind: the type of the host's accesses to it
  * @mmio: it is not memory
  * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
  * @untagged: memory of the VM needs VM_MTE_ALLOWED, and its VMA does not have it
- * @platform: x86: what the host's MTRRs say of it; MEMTYPE_NONE: WB of memory, UC of the rest
+ * @platform: x86: what the host's MTRRs say of it; MEMTYPE_NONE: as WB
  */
 struct kvm_memtype_host {
 	enum memtype_kind kind;
@@ -90,13 +89,25 @@ enum kvm_memtype_control {
 	KVM_MEMTYPE_CONTROL_HOST,
 };
 
+/**
+ * enum kvm_memtype_mmio - what a guest gets of MMIO that the host maps WB, WT or WP
+ * @KVM_MEMTYPE_MMIO_REFUSED: no access, because KVM cannot map it safely
+ * @KVM_MEMTYPE_MMIO_UC: uncached
+ * @KVM_MEMTYPE_MMIO_CACHED: what the host has
+ */
+enum kvm_memtype_mmio {
+	KVM_MEMTYPE_MMIO_REFUSED,
+	KVM_MEMTYPE_MMIO_UC,
+	KVM_MEMTYPE_MMIO_CACHED,
+};
+
 #ifdef CONFIG_KVM_MEMTYPE
 void kvm_memtype_init_vm(struct kvm *kvm);
 void kvm_memtype_create_debugfs(struct kvm *kvm);
 int kvm_memtype_check_cap(struct kvm *kvm);
 int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
-long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
-u32 kvm_memtype_slot_flags(void);
+long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp);
+u32 kvm_memtype_slot_flags(struct kvm *kvm);
 bool kvm_memtype_dma_changed(struct kvm *kvm);
 struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, const struct kvm_memory_slot *slot,
 					     struct kvm_memtype_host host);
@@ -105,10 +116,14 @@ struct kvm_memtype_intent kvm_memtype_fault(struct kvm_vcpu *vcpu,
 					    struct kvm_memtype_host host);
 bool kvm_memtype_fault_ram(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, u64 gfn);
 int kvm_memtype_refuse(struct kvm_vcpu *vcpu, u64 gfn, u8 refusal);
+int kvm_memtype_no_page(struct kvm_vcpu *vcpu, u64 gfn, unsigned long mmu_seq, u64 pfn);
+u64 kvm_memtype_error_pfn(int error);
+bool kvm_memtype_borrow(const struct kvm_memory_slot *slot, u64 gfn, bool write, u64 *pfn,
+			bool *writable);
 
 /*
- * What follows is each architecture's. All of it may be called in any context
- * and takes no lock.
+ * What follows is each architecture's. It may be called in any context and takes no
+ * lock, unless its comment says otherwise.
  */
 
 /**
@@ -130,18 +145,19 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm);
 
 /**
  * kvm_arch_memtype_can_force - whether KVM can ignore a guest's choice
+ * @kvm: the VM; NULL for a new one
  *
  * Return: Whether a memslot may ask for that (KVM_MEM_FORCE_WB).
  */
-bool kvm_arch_memtype_can_force(void);
+bool kvm_arch_memtype_can_force(struct kvm *kvm);
 
 /**
- * kvm_arch_memtype_can_cache_mmio - whether what is not memory can be mapped WB
+ * kvm_arch_memtype_cached_mmio - what a guest gets of MMIO that the host caches
  * @kvm: the VM; NULL for a new one
  *
- * Return: Whether it can, if the host maps it so.
+ * Return: Constant once the VM has a vCPU.
  */
-bool kvm_arch_memtype_can_cache_mmio(struct kvm *kvm);
+enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm);
 
 /**
  * kvm_arch_memtype_needs_tags - whether write-back memory needs VM_MTE_ALLOWED
@@ -172,6 +188,8 @@ void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on);
  * kvm_arch_memtype_host - what a page is to the host
  * @map: how it is mapped; it is present
  *
+ * Context: Process context. x86 looks at what PAT tracks of a page that is reserved,
+ * and takes memtype_lock and resource_lock.
  * Return: What the fault handler decides by, too, but for what follows from the
  * flags of the VMA alone.
  */
@@ -184,7 +202,7 @@ struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
  * @start: guest frame number, in pages
  * @end: guest frame number behind the last, in pages
  *
- * Context: Takes kvm->mmu_lock.
+ * Context: Process context. Takes kvm->mmu_lock for reading.
  * Return: Number of pages, or -EOPNOTSUPP if nobody knows.
  */
 s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end);
@@ -220,7 +238,7 @@ static inline void kvm_memtype_create_debugfs(struct kvm *kvm)
 {
 }
 
-static inline u32 kvm_memtype_slot_flags(void)
+static inline u32 kvm_memtype_slot_flags(struct kvm *kvm)
 {
 	return 0;
 }
@@ -229,6 +247,21 @@ static inline int kvm_memtype_refuse(struct kvm_vcpu *vcpu, u64 gfn, u8 refusal)
 {
 	return -EFAULT;
 }
+
+static inline int kvm_memtype_no_page(struct kvm_vcpu *vcpu, u64 gfn, unsigned long mmu_seq,
+				      u64 pfn)
+{
+	return -EFAULT;
+}
+
+static inline bool kvm_memtype_borrow(const struct kvm_memory_slot *slot, u64 gfn, bool write,
+				      u64 *pfn, bool *writable)
+{
+	return false;
+}
+
+/* A macro, because <linux/kvm_host.h> has the errors behind this. */
+#define kvm_memtype_error_pfn(error)	((void)(error), KVM_PFN_ERR_FAULT)
 
 static inline int kvm_memtype_check_cap(struct kvm *kvm)
 {
@@ -240,11 +273,22 @@ static inline int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enabl
 	return -EINVAL;
 }
 
-static inline long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
+static inline long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp)
 {
 	return -ENOTTY;
 }
 #endif /* CONFIG_KVM_MEMTYPE */
+
+/**
+ * kvm_memtype_owned_pfn - what to drop a reference of after a fault
+ * @pfn: the page frame number, in pages
+ * @borrowed: kvm_memtype_borrow() has set it
+ *
+ * A macro, because <linux/kvm_host.h> has KVM_PFN_NOSLOT behind this.
+ *
+ * Return: @pfn, or what kvm_release_pfn_clean() does nothing with.
+ */
+#define kvm_memtype_owned_pfn(pfn, borrowed)	((borrowed) ? KVM_PFN_NOSLOT : (pfn))
 
 /**
  * kvm_memtype_exit_barrier - wait for the guest's write-combining stores
@@ -254,9 +298,10 @@ static inline long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, voi
  * the exit, and lets userspace handle it, with the guest's memory in hand, so a
  * full barrier has to stand between VM exit and that. x86's run loop takes
  * kvm->srcu there, and __srcu_read_lock() ends with smp_mb(); this names the
- * dependency, and costs nothing. "make check" disassembles an SMP kernel to see
- * that the barrier is there. In a kernel for one CPU it is one of the compiler
- * only; flavours of SRCU that have none are not for kvm->srcu.
+ * dependency, and costs nothing. "make check" disassembles the kernel to see that
+ * the barrier is there. In a kernel for one CPU, smp_mb() is one of the compiler
+ * only, so that a barrier of the CPU is added. Flavours of SRCU that have none are
+ * not for kvm->srcu.
  *
  * arm64 does not call it: its memory model has one order for Cacheable and
  * Non-cacheable accesses, and where the host accesses the same memory with
@@ -269,6 +314,9 @@ static inline long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, voi
 static inline void kvm_memtype_exit_barrier(void)
 {
 	smp_mb__after_srcu_read_lock();
+	/* Empties the guest's WC buffers. */
+	if (!IS_ENABLED(CONFIG_SMP))
+		mb();
 }
 
 #endif /* _LINUX_KVM_MEMTYPE_H */

@@ -54,7 +54,8 @@ enum memtype_kind {
  * @certain: it is, or what a fault puts there is memory like any other
  * @kind: the type with which the host maps the page, if @present
  * @pfn: page frame number, if @present
- * @end: virtual address, in bytes, up to which all of this but @pfn is the same
+ * @end: virtual address, in bytes, up to which all of this but @pfn is the same; of
+ *	anonymous, shared and hugetlb memory only if nobody changes its pages' types
  */
 struct memtype_mapping {
 	vm_flags_t flags;
@@ -66,19 +67,43 @@ struct memtype_mapping {
 	unsigned long end;
 };
 
+/**
+ * struct memtype_leaf - an entry of a process's page tables that maps a page
+ * @pfn: page frame number of the address that was looked up, in pages
+ * @size: what the entry maps, in bytes
+ * @prot: its other bits, at the places that they have at that level
+ */
+struct memtype_leaf {
+	unsigned long pfn;
+	unsigned long size;
+	pgprot_t prot;
+};
+
+bool memtype_find_leaf(struct mm_struct *mm, unsigned long addr, struct memtype_leaf *leaf);
 void memtype_look_up(struct vm_area_struct *vma, unsigned long addr, struct memtype_mapping *map);
 int memtype_find_mapping(struct mm_struct *mm, unsigned long addr, struct memtype_mapping *map);
 
 /**
- * arch_memtype_kind - the type of a mapping of the host
- * @pfn: page frame number
- * @prot: of the leaf entry that maps it
+ * arch_memtype_kind - the type with which the host maps a page
+ * @leaf: the entry that maps it
  *
  * Each architecture's.
  *
- * Context: Any.
+ * Context: Any. Takes no lock.
  * Return: The type; MEMTYPE_NONE if the architecture cannot tell.
  */
-enum memtype_kind arch_memtype_kind(unsigned long pfn, pgprot_t prot);
+enum memtype_kind arch_memtype_kind(const struct memtype_leaf *leaf);
+
+/**
+ * arch_memtype_is_one - whether an entry maps page frames with one type
+ * @pfn: the first page frame number
+ * @nr: number of pages
+ *
+ * Each architecture's.
+ *
+ * Context: Any. Takes no lock. On x86, of memory all @nr pages are looked at.
+ * Return: Whether it does, whatever the entry says.
+ */
+bool arch_memtype_is_one(unsigned long pfn, unsigned long nr);
 
 #endif /* _LINUX_MEMTYPE_H */

@@ -173,13 +173,14 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 
 /**
  * kvm_memtype_slot_flags - the memslot flags of this layer
+ * @kvm: the VM
  *
  * Context: Any.
  * Return: KVM_MEM_FORCE_WB where KVM can ignore a guest's choice, or 0.
  */
-u32 kvm_memtype_slot_flags(void)
+u32 kvm_memtype_slot_flags(struct kvm *kvm)
 {
-	return kvm_arch_memtype_can_force() ? KVM_MEM_FORCE_WB : 0;
+	return kvm_arch_memtype_can_force(kvm) ? KVM_MEM_FORCE_WB : 0;
 }
 
 static struct kvm_memtype_intent kvm_memtype_refusal(u8 refusal)
@@ -230,10 +231,17 @@ struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, const struct kvm_m
 {
 	struct kvm_memtype_intent intent = { .kind = MEMTYPE_WB };
 
+	if (host.mmio && (host.kind == MEMTYPE_WB || host.kind == MEMTYPE_WT ||
+			  host.kind == MEMTYPE_WP)) {
+		enum kvm_memtype_mmio mmio = kvm_arch_memtype_cached_mmio(kvm);
+
+		if (mmio == KVM_MEMTYPE_MMIO_REFUSED)
+			return kvm_memtype_refusal(KVM_MEMTYPE_REFUSAL_CACHEABLE);
+		if (mmio == KVM_MEMTYPE_MMIO_UC)
+			host.kind = MEMTYPE_UC;
+	}
 	if (host.kind != MEMTYPE_WB)
 		return kvm_memtype_decide_uncached(host);
-	if (host.mmio && !kvm_arch_memtype_can_cache_mmio(kvm))
-		return kvm_memtype_refusal(KVM_MEMTYPE_REFUSAL_CACHEABLE);
 	if (host.untagged)
 		return kvm_memtype_refusal(KVM_MEMTYPE_REFUSAL_MTE);
 
@@ -268,14 +276,107 @@ static void kvm_memtype_count(struct kvm_vcpu *vcpu, const struct kvm_memtype_in
  *
  * Context: Any; of the vCPU's own task.
  * Return: -EFAULT, with which KVM_RUN is to fail, or whoever else maps memory in
- * advance. The vCPU's exit reason is KVM_EXIT_MEMORY_FAULT.
+ * advance. The vCPU's exit reason is KVM_EXIT_MEMORY_FAULT, with the flag
+ * KVM_MEMTYPE_EXIT_REFUSED; without one VMMs take it for a conversion to shared memory.
  */
 int kvm_memtype_refuse(struct kvm_vcpu *vcpu, u64 gfn, u8 refusal)
 {
 	vcpu->stat.generic.memtype_refused++;
 	trace_kvm_memtype_refuse(gfn, refusal);
 	kvm_prepare_memory_fault_exit(vcpu, gfn_to_gpa(gfn), PAGE_SIZE, false, false, false);
+	vcpu->run->memory_fault.flags |= KVM_MEMTYPE_EXIT_REFUSED;
 	return -EFAULT;
+}
+
+/* Of the errors that a kvm_pfn_t can be: the host has no memory for the page. */
+#define KVM_MEMTYPE_PFN_ERR_NOMEM	(KVM_PFN_ERR_MASK + 0x4d54)
+
+/**
+ * kvm_memtype_error_pfn - an error of the host's fault handler as a kvm_pfn_t
+ * @error: of get_user_pages() or fixup_user_fault()
+ *
+ * Context: Any.
+ * Return: KVM_PFN_ERR_SIGPENDING of -EINTR; what kvm_memtype_no_page() knows of -ENOMEM;
+ * else KVM_PFN_ERR_FAULT.
+ */
+u64 kvm_memtype_error_pfn(int error)
+{
+	if (error == -EINTR)
+		return KVM_PFN_ERR_SIGPENDING;
+	return error == -ENOMEM ? KVM_MEMTYPE_PFN_ERR_NOMEM : KVM_PFN_ERR_FAULT;
+}
+
+/**
+ * kvm_memtype_no_page - end KVM_RUN because the host has not given a page
+ * @vcpu: the vCPU that faults
+ * @gfn: guest frame number, in pages
+ * @mmu_seq: kvm->mmu_invalidate_seq before the host was asked
+ * @pfn: the error, KVM_PFN_ERR_*
+ *
+ * A signal or a lack of memory says nothing about the page, so it is no refusal. Nor
+ * is it one if the host's mapping has changed meanwhile.
+ *
+ * Context: Any; of the vCPU's own task.
+ * Return: 1 if the guest is to try again; else what KVM_RUN is to fail with: -EINTR
+ * after a signal, or -EFAULT; after anything but a signal and a lack of memory, as
+ * kvm_memtype_refuse().
+ */
+int kvm_memtype_no_page(struct kvm_vcpu *vcpu, u64 gfn, unsigned long mmu_seq, u64 pfn)
+{
+	if (is_sigpending_pfn(pfn)) {
+		kvm_handle_signal_exit(vcpu);
+		return -EINTR;
+	}
+	if (pfn == KVM_MEMTYPE_PFN_ERR_NOMEM) {
+		/* A page that was to be mapped in advance may have left its own. */
+		vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
+		return -EFAULT;
+	}
+	if (mmu_invalidate_retry_gfn_unsafe(vcpu->kvm, mmu_seq, gfn))
+		return 1;
+	return kvm_memtype_refuse(vcpu, gfn, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+}
+
+/**
+ * kvm_memtype_borrow - get a page frame that no reference can be taken to
+ * @slot: the memslot
+ * @gfn: guest frame number, in pages
+ * @write: the guest writes
+ * @pfn: what the host gave, which is KVM_PFN_ERR_FAULT of such a page; set if it is one
+ * @writable: whether it can be mapped writable; set with @pfn
+ *
+ * A driver can map the pages of a high order one by one, of which all but the first
+ * have no reference (TTM does so). As with all mappings of page frames, an MMU
+ * notifier tells when it is over, so that KVM needs no reference either; but it must
+ * not drop one later.
+ *
+ * Context: Process context of the VM's mm, whose mmap_lock is taken for reading; after
+ * the mmu_invalidate_seq snapshot.
+ * Return: Whether @pfn was set, and is without a reference.
+ */
+bool kvm_memtype_borrow(const struct kvm_memory_slot *slot, u64 gfn, bool write, u64 *pfn,
+			bool *writable)
+{
+	struct follow_pfnmap_args args = { .address = __gfn_to_hva_memslot(slot, gfn) };
+	bool borrowed = false;
+	struct page *page;
+
+	if (likely(*pfn != KVM_PFN_ERR_FAULT))
+		return false;
+
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, args.address);
+	if (args.vma && !follow_pfnmap_start(&args)) {
+		page = kvm_pfn_to_refcounted_page(args.pfn);
+		borrowed = page && !page_ref_count(page) && (!write || args.writable);
+		if (borrowed) {
+			*pfn = args.pfn;
+			*writable = args.writable && !(slot->flags & KVM_MEM_READONLY);
+		}
+		follow_pfnmap_end(&args);
+	}
+	mmap_read_unlock(current->mm);
+	return borrowed;
 }
 
 /**
@@ -401,9 +502,9 @@ int kvm_memtype_check_cap(struct kvm *kvm)
 	if (kvm_arch_memtype_effective(kvm, &memory, &ram, MEMTYPE_WC) == MEMTYPE_WC ||
 	    kvm_arch_memtype_effective(kvm, &device, &mmio, MEMTYPE_WC) == MEMTYPE_WC)
 		caps |= KVM_MEMTYPE_CAP_WC;
-	if (kvm_arch_memtype_can_cache_mmio(kvm))
+	if (kvm_arch_memtype_cached_mmio(kvm) == KVM_MEMTYPE_MMIO_CACHED)
 		caps |= KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP;
-	if (kvm_arch_memtype_can_force())
+	if (kvm_arch_memtype_can_force(kvm))
 		caps |= KVM_MEMTYPE_CAP_FORCE_WB;
 	if (kvm_arch_memtype_has_stage1(kvm))
 		caps |= KVM_MEMTYPE_CAP_STAGE1;
@@ -435,14 +536,6 @@ static void kvm_memtype_answer(struct kvm *kvm, const struct kvm_memory_slot *sl
 		query->effective[guest] = kvm_arch_memtype_effective(kvm, &host, &intent, guest);
 }
 
-/* A fault takes a reference to the page itself, which tails do not have. */
-static bool kvm_memtype_cannot_pin(kvm_pfn_t pfn)
-{
-	struct page *page = kvm_pfn_to_refcounted_page(pfn);
-
-	return page && !page_ref_count(page);
-}
-
 /*
  * Fills in the outputs of @query for @gfn in @slot, and returns the gfn up to
  * which they hold.
@@ -453,7 +546,6 @@ static gfn_t kvm_memtype_look(struct kvm *kvm, const struct kvm_memory_slot *slo
 	unsigned long addr = __gfn_to_hva_memslot(slot, gfn);
 	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
 	struct memtype_mapping map;
-	bool unmapped;
 
 	if (kvm_mem_is_private(kvm, gfn)) {
 		/* guest_memfd is RAM that no process maps. */
@@ -464,9 +556,7 @@ static gfn_t kvm_memtype_look(struct kvm *kvm, const struct kvm_memory_slot *slo
 		return gfn + 1;
 	}
 
-	unmapped = memtype_find_mapping(kvm->mm, addr, &map) ||
-		   (map.pfnmap && map.present && kvm_memtype_cannot_pin(map.pfn));
-	if (unmapped) {
+	if (memtype_find_mapping(kvm->mm, addr, &map)) {
 		query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;
 	} else {
 		/* What a driver will put into a mapping of page frames is taken for MMIO. */
@@ -488,23 +578,36 @@ static gfn_t kvm_memtype_look(struct kvm *kvm, const struct kvm_memory_slot *slo
 	return min(gfn + ((map.end - addr - 1) >> PAGE_SHIFT) + 1, slot->base_gfn + slot->npages);
 }
 
+/* So many pages are looked at while a change of the memslots has to wait. */
+#define KVM_MEMTYPE_LOOKS	128
+
 static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
 {
 	gfn_t gfn = gpa_to_gfn(query->gpa);
 	struct kvm_memory_slot *slot;
+	int looks;
 
 	slot = __gfn_to_memslot(__kvm_memslots(kvm, query->as_id), gfn);
 	if (!slot || (slot->flags & KVM_MEMSLOT_INVALID))
 		return -ENOENT;
 
-	kvm_memtype_look(kvm, slot, gfn, query);
+	gfn = kvm_memtype_look(kvm, slot, gfn, query);
+	for (looks = 1; looks < KVM_MEMTYPE_LOOKS && gfn < slot->base_gfn + slot->npages;
+	     looks++) {
+		struct kvm_memtype more = { .gpa = query->gpa, .as_id = query->as_id };
+		gfn_t next = kvm_memtype_look(kvm, slot, gfn, &more);
+
+		if (memcmp(query, &more, sizeof(more)) || fatal_signal_pending(current))
+			break;
+		gfn = next;
+	}
+	query->end = gfn_to_gpa(gfn);
 	return 0;
 }
 
 /**
- * kvm_memtype_vm_ioctl - KVM_GET_MEMTYPE, the memory type of a guest page
+ * kvm_vm_ioctl_get_memtype - KVM_GET_MEMTYPE, the memory type of a guest page
  * @kvm: the VM
- * @ioctl: number
  * @argp: struct kvm_memtype in user space
  *
  * Maps nothing, neither in the guest nor in the host.
@@ -513,20 +616,16 @@ static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
  * VM's mm for reading.
  * Return: 0; -EINVAL for an unknown flag, a non-zero padding or an address space
  * that the VM does not have; -ENOENT if no memslot is at the address; -EFAULT
- * for a bad pointer; -ENOTTY if the ioctl is another one, which the caller then
- * leaves to the architecture. After an error the argument is as before.
+ * for a bad pointer. After an error the argument is as before.
  */
-long kvm_memtype_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
+long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp)
 {
 	struct kvm_memtype query, answer = {};
 	int idx, ret;
 
-	if (ioctl != KVM_GET_MEMTYPE)
-		return -ENOTTY;
 	if (copy_from_user(&query, argp, sizeof(query)))
 		return -EFAULT;
-	if (query.flags || memchr_inv(query.padding, 0, sizeof(query.padding)) ||
-	    query.as_id >= kvm_arch_nr_memslot_as_ids(kvm))
+	if (query.flags || query.padding || query.as_id >= kvm_arch_nr_memslot_as_ids(kvm))
 		return -EINVAL;
 
 	answer.gpa = query.gpa;
@@ -613,68 +712,65 @@ static void kvm_memtype_show_range(struct seq_file *file, struct kvm *kvm,
 		   kvm_memtype_source_names[query->source], attributes,
 		   kvm_memtype_refusal_names[query->refusal]);
 
-	/* Faults wait for the lock that this needs, so 1 GiB at a time. */
+	/* Faults and changes of the memslots wait for the lock that this takes each time. */
 	for (gfn = range->start; gfn < range->end; gfn = next) {
-		next = min(ALIGN(gfn + 1, SZ_1G >> PAGE_SHIFT), range->end);
+		next = min(ALIGN(gfn + 1, SZ_32M >> PAGE_SHIFT), range->end);
 		pages = kvm_arch_memtype_mapped(kvm, query->as_id, gfn, next);
 		if (pages < 0) {
 			seq_puts(file, "-\n");
 			return;
 		}
 		mapped += pages;
+		if (fatal_signal_pending(current))
+			return;
 		cond_resched();
 	}
 	seq_printf(file, "%lld\n", mapped << (PAGE_SHIFT - 10));
 }
 
-/* Shows what is done of the range if the next page does not continue it. */
-static void kvm_memtype_continue(struct seq_file *file, struct kvm *kvm,
-				 struct kvm_memtype_range *range,
-				 const struct kvm_memtype_range *next)
-{
-	if (range->end == next->start && range->slot_id == next->slot_id &&
-	    !memcmp(&range->query, &next->query, sizeof(next->query))) {
-		range->end = next->end;
-	} else {
-		kvm_memtype_show_range(file, kvm, range);
-		*range = *next;
-	}
-}
-
-/* Looks at a part of the first memslot behind @gfn; the gfn to go on from, or 0. */
-static gfn_t kvm_memtype_show_some(struct seq_file *file, struct kvm *kvm, int as_id, gfn_t gfn,
-				   struct kvm_memtype_range *range)
+/*
+ * Extends @range by pages from @gfn on that are like it. Returns whether it is complete;
+ * then @next is what follows, or empty if nothing does. Else @range is to be extended
+ * from its end on.
+ */
+static bool kvm_memtype_extend(struct kvm *kvm, int as_id, gfn_t gfn,
+			       struct kvm_memtype_range *range, struct kvm_memtype_range *next)
 {
 	struct kvm_memory_slot *slot;
 	struct kvm_memslot_iter iter;
-	int steps;
+	int looks = 0;
 
 	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(kvm, as_id), gfn, ~0ULL) {
 		slot = iter.slot;
 		if (slot->flags & KVM_MEMSLOT_INVALID)
 			continue;
 
-		gfn = max(gfn, slot->base_gfn);
-		for (steps = 0; steps < 1024 && gfn < slot->base_gfn + slot->npages; steps++) {
-			struct kvm_memtype_range page = {
+		for (gfn = max(gfn, slot->base_gfn); gfn < slot->base_gfn + slot->npages;
+		     gfn = next->end) {
+			if (looks++ == KVM_MEMTYPE_LOOKS)
+				return false;
+			*next = (struct kvm_memtype_range) {
 				.query.as_id = as_id, .start = gfn, .slot_id = slot->id,
 			};
-
-			gfn = kvm_memtype_look(kvm, slot, gfn, &page.query);
-			page.end = gfn;
-			kvm_memtype_continue(file, kvm, range, &page);
-			cond_resched();
+			next->end = kvm_memtype_look(kvm, slot, gfn, &next->query);
+			if (range->start == range->end)
+				*range = *next;
+			else if (range->end == next->start && range->slot_id == next->slot_id &&
+				 !memcmp(&range->query, &next->query, sizeof(next->query)))
+				range->end = next->end;
+			else
+				return true;
 		}
-		return gfn;
 	}
-	return 0;
+	*next = (struct kvm_memtype_range) {};
+	return true;
 }
 
 static int kvm_memtype_show(struct seq_file *file, void *unused)
 {
 	struct kvm *kvm = file->private;
-	struct kvm_memtype_range range = {};
-	gfn_t gfn;
+	struct kvm_memtype_range range, next;
+	bool complete;
 	int idx, i;
 
 	seq_printf(file, "policy %s\nnoncoherent-dma %s\n",
@@ -685,7 +781,7 @@ static int kvm_memtype_show(struct seq_file *file, void *unused)
 		   "refusal", "mapped");
 
 	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
-		gfn = 0;
+		range = (struct kvm_memtype_range) {};
 		do {
 			/*
 			 * Neither the end of the process nor a change of the memslots waits
@@ -696,13 +792,16 @@ static int kvm_memtype_show(struct seq_file *file, void *unused)
 			if (!mmget_not_zero(kvm->mm))
 				return -ESRCH;
 			idx = srcu_read_lock(&kvm->srcu);
-			gfn = kvm_memtype_show_some(file, kvm, i, gfn, &range);
-			if (!gfn)
-				kvm_memtype_show_range(file, kvm, &range);
+			complete = kvm_memtype_extend(kvm, i, range.end, &range, &next);
 			srcu_read_unlock(&kvm->srcu, idx);
 			mmput(kvm->mm);
-		} while (gfn);
-		range = (struct kvm_memtype_range) {};
+			/* Not before: who changes a memslot would wait for the CPU, too. */
+			cond_resched();
+			if (complete) {
+				kvm_memtype_show_range(file, kvm, &range);
+				range = next;
+			}
+		} while (!complete || range.start != range.end);
 	}
 	return 0;
 }

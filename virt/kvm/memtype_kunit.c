@@ -63,7 +63,7 @@ static void kvm_memtype_host_wins_test(struct kunit *test)
 		{ { .kind = MEMTYPE_UC_MINUS }, MEMTYPE_UC, false, PTE },
 		{ { .kind = MEMTYPE_NGNRNE }, MEMTYPE_UC, false, PTE },
 		{ { .kind = MEMTYPE_WT }, MEMTYPE_WT, false, PTE },
-		{ { .kind = MEMTYPE_WP, .mmio = true }, MEMTYPE_WP, false, MMIO },
+		{ { .kind = MEMTYPE_WP }, MEMTYPE_WP, false, PTE },
 		{ { .kind = MEMTYPE_NONE }, MEMTYPE_UC, false, PTE },
 		{ { .kind = MEMTYPE_UC, .mmio = true }, MEMTYPE_UC, false, MMIO },
 		{ { .kind = MEMTYPE_UC, .mmio = true, .any_uncached = true }, MEMTYPE_UC, true,
@@ -91,19 +91,32 @@ static void kvm_memtype_host_wins_test(struct kunit *test)
 	kvm_memtype_default_policy = policy;
 }
 
-/* What is not memory and yet cacheable is mapped so or refused, never anything else. */
-static void kvm_memtype_cacheable_mmio_test(struct kunit *test)
+/* MMIO that the host caches is cached, UC or refused, as the architecture says. */
+static void kvm_memtype_cached_mmio_test(struct kunit *test)
 {
-	const struct kvm_memtype_host host = { .kind = MEMTYPE_WB, .mmio = true };
-	struct kvm_memtype_intent intent = kvm_memtype_decide(NULL, NULL, host);
+	static const enum memtype_kind kinds[] = { MEMTYPE_WB, MEMTYPE_WT, MEMTYPE_WP };
+	int i;
 
-	if (kvm_arch_memtype_can_cache_mmio(NULL)) {
-		KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_WB);
-		KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_NONE);
-	} else {
-		KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_NONE);
-		KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_NONE);
-		KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_CACHEABLE);
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kvm_memtype_host host = { .kind = kinds[i], .mmio = true };
+		struct kvm_memtype_intent intent = kvm_memtype_decide(NULL, NULL, host);
+
+		switch (kvm_arch_memtype_cached_mmio(NULL)) {
+		case KVM_MEMTYPE_MMIO_REFUSED:
+			KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_NONE);
+			KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_NONE);
+			KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_CACHEABLE);
+			break;
+		case KVM_MEMTYPE_MMIO_UC:
+			KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_UC);
+			KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_MMIO);
+			KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+			break;
+		case KVM_MEMTYPE_MMIO_CACHED:
+			KUNIT_EXPECT_EQ(test, intent.kind, kinds[i]);
+			KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+			break;
+		}
 	}
 }
 
@@ -124,7 +137,7 @@ static void kvm_memtype_param_test(struct kunit *test)
 static struct kunit_case kvm_memtype_cases[] = {
 	KUNIT_CASE(kvm_memtype_policy_test),
 	KUNIT_CASE(kvm_memtype_host_wins_test),
-	KUNIT_CASE(kvm_memtype_cacheable_mmio_test),
+	KUNIT_CASE(kvm_memtype_cached_mmio_test),
 	KUNIT_CASE(kvm_memtype_param_test),
 	{}
 };

@@ -17,7 +17,8 @@
 
 /**
  * struct kvm_memtype_probe - argument of KVM_MEMTYPE_PROBE, a vCPU ioctl
- * @gpa: in: guest physical address, in bytes
+ * @gpa: in: guest physical address, in bytes; L2's if that ran last, in page tables
+ *	of L1's (x86)
  * @gva: in: guest virtual address that stage 1 maps to it (arm64)
  * @leaf: out: the leaf entry, as the CPU reads it
  * @size: out: number of bytes that it maps

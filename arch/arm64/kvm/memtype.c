@@ -49,7 +49,7 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 }
 
 /* FWB forces as it likes; without it nothing can. */
-bool kvm_arch_memtype_can_force(void)
+bool kvm_arch_memtype_can_force(struct kvm *kvm)
 {
 	return false;
 }
@@ -58,9 +58,10 @@ bool kvm_arch_memtype_can_force(void)
  * What is not in the linear map cannot be cleaned, so that its caches must need no
  * maintenance: data caches by FWB, instruction caches by DIC (CTR_EL0.DIC).
  */
-bool kvm_arch_memtype_can_cache_mmio(struct kvm *kvm)
+enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm)
 {
-	return kvm_memtype_fwb(kvm) && cpus_have_final_cap(ARM64_HAS_CACHE_DIC);
+	return kvm_memtype_fwb(kvm) && cpus_have_final_cap(ARM64_HAS_CACHE_DIC) ?
+	       KVM_MEMTYPE_MMIO_CACHED : KVM_MEMTYPE_MMIO_REFUSED;
 }
 
 bool kvm_arch_memtype_needs_tags(struct kvm *kvm)
@@ -120,8 +121,10 @@ s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
 	};
 
 	read_lock(&kvm->mmu_lock);
-	kvm_pgtable_walk(kvm->arch.mmu.pgt, start << PAGE_SHIFT, (end - start) << PAGE_SHIFT,
-			 &walker);
+	/* It goes with the process. */
+	if (kvm->arch.mmu.pgt)
+		kvm_pgtable_walk(kvm->arch.mmu.pgt, start << PAGE_SHIFT,
+				 (end - start) << PAGE_SHIFT, &walker);
 	read_unlock(&kvm->mmu_lock);
 	return pages;
 }
@@ -145,42 +148,6 @@ static enum kvm_pgtable_prot kvm_memtype_to_prot(const struct kvm_memtype_intent
 	}
 }
 
-static void *kvm_memtype_host_va(phys_addr_t phys)
-{
-	return __va(phys);
-}
-
-/*
- * Reads the type of the host's leaf entry for @hva. As get_user_mapping_size():
- * interrupts are off against a concurrent teardown of the page tables, and an
- * entry that is gone makes the guest fault again.
- */
-static int kvm_memtype_user_kind(struct kvm *kvm, unsigned long hva, enum memtype_kind *kind)
-{
-	static struct kvm_pgtable_mm_ops mm_ops = { .phys_to_virt = kvm_memtype_host_va };
-	struct kvm_pgtable pgt = {
-		.pgd = (kvm_pteref_t)kvm->mm->pgd,
-		.ia_bits = vabits_actual,
-		.start_level = KVM_PGTABLE_LAST_LEVEL - ARM64_HW_PGTABLE_LEVELS(vabits_actual) + 1,
-		.mm_ops = &mm_ops,
-	};
-	unsigned long flags;
-	kvm_pte_t pte = 0;
-	s8 level;
-	int ret;
-
-	local_irq_save(flags);
-	ret = kvm_pgtable_get_leaf(&pgt, hva, &pte, &level);
-	local_irq_restore(flags);
-	if (ret)
-		return ret;
-	if (!kvm_pte_valid(pte))
-		return -EAGAIN;
-
-	*kind = arch_memtype_kind(PHYS_PFN(kvm_pte_to_phys(pte)), __pgprot(pte));
-	return 0;
-}
-
 /* kvm_memtype_prot(), of which this is the part for what is not plain memory. */
 int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot,
 			     unsigned long hva, vm_flags_t vm_flags, bool exec,
@@ -190,16 +157,17 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 	gfn_t gfn = hva_to_gfn_memslot(hva, slot);
 	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
 	struct kvm_memtype_intent intent;
-	int ret;
+	struct memtype_leaf leaf;
 
 	if (kvm_memtype_is_special(vm_flags)) {
 		/* A page may be there, but the query says that nobody may access it. */
 		if (!(vm_flags & (VM_READ | VM_WRITE)))
 			return kvm_memtype_refuse(vcpu, gfn, KVM_MEMTYPE_REFUSAL_UNMAPPED);
 
-		ret = kvm_memtype_user_kind(vcpu->kvm, hva, &host.kind);
-		if (ret)
-			return ret;
+		/* A leaf that is gone makes the guest fault again. */
+		if (!memtype_find_leaf(vcpu->kvm->mm, hva, &leaf))
+			return -EAGAIN;
+		host.kind = arch_memtype_kind(&leaf);
 		if (exec && host.kind != MEMTYPE_WB)
 			return -ENOEXEC;
 		host.mmio = *device;
@@ -243,8 +211,8 @@ int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *vma, unsigned 
 	if (!map.present)
 		return 0;
 	host = kvm_arch_memtype_host(&map);
-	return host.kind == MEMTYPE_WB && host.mmio && !kvm_arch_memtype_can_cache_mmio(kvm) ?
-	       -EINVAL : 0;
+	return host.kind == MEMTYPE_WB && host.mmio &&
+	       kvm_arch_memtype_cached_mmio(kvm) == KVM_MEMTYPE_MMIO_REFUSED ? -EINVAL : 0;
 }
 
 /*

@@ -5,9 +5,9 @@
 #include <asm/memory.h>
 
 /* The leaf entry says it all. */
-enum memtype_kind arch_memtype_kind(unsigned long pfn, pgprot_t prot)
+enum memtype_kind arch_memtype_kind(const struct memtype_leaf *leaf)
 {
-	switch (FIELD_GET(PTE_ATTRINDX_MASK, pgprot_val(prot))) {
+	switch (FIELD_GET(PTE_ATTRINDX_MASK, pgprot_val(leaf->prot))) {
 	case MT_NORMAL:
 	case MT_NORMAL_TAGGED:
 		return MEMTYPE_WB;
@@ -20,4 +20,10 @@ enum memtype_kind arch_memtype_kind(unsigned long pfn, pgprot_t prot)
 	default:
 		return MEMTYPE_NONE;
 	}
+}
+
+/* Nothing but the entry counts. */
+bool arch_memtype_is_one(unsigned long pfn, unsigned long nr)
+{
+	return true;
 }

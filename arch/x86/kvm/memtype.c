@@ -6,17 +6,18 @@
  * guest's PAT as it otherwise does with an MTRR, and a bit to ignore the
  * guest's PAT. The host's MTRRs do not count.
  *
- * NPT (SVM): nested entries select host PAT entry 0, which is WB and leaves the
- * choice to the guest's PAT; the host's MTRRs count.
+ * NPT (SVM): PWT and PCD of a leaf entry select an entry of the host's PAT, which
+ * the CPU combines with the guest's PAT and then with the host's MTRRs. WB leaves
+ * the choice to the guest; there is no way to ignore it.
  *
- * Shadow paging: shadow entries select host PAT entry 0 too, and the guest's
- * own page tables are not walked, so that its PAT never counts.
+ * Shadow paging: the guest's own page tables are not walked. On SVM the entries of
+ * the shadow select from the host's PAT, so that the guest has no choice. On VMX
+ * the guest's PAT is loaded, and an entry would mean what the guest says that it
+ * means, so that KVM encodes nothing: all entries select the guest's PAT entry 0.
  *
  * Intel SDM: vol. 3 "Memory Type Used for Translated Guest-Physical Addresses"
- * (section 30.3.7.2) and table "Effective Page-Level Memory Types for Pentium
- * III and More Recent Processor Families" (section 13.5.2.2). AMD APM: vol. 2,
- * section 15.25.8 "Combining Memory Types, MTRRs" and section 7.8.4 "Combined
- * Effect of MTRRs and PAT".
+ * (section 30.3.7.2). AMD APM: vol. 2, section 15.25.8 "Combining Memory Types,
+ * MTRRs".
  */
 #include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
@@ -36,14 +37,17 @@
 enum kvm_memtype_paging {
 	KVM_MEMTYPE_EPT,
 	KVM_MEMTYPE_NPT,
-	KVM_MEMTYPE_SHADOW,
+	KVM_MEMTYPE_SHADOW_SVM,
+	KVM_MEMTYPE_SHADOW_VMX,
 };
 
 static enum kvm_memtype_paging kvm_memtype_paging(void)
 {
 	if (shadow_memtype_mask)
 		return KVM_MEMTYPE_EPT;
-	return tdp_enabled ? KVM_MEMTYPE_NPT : KVM_MEMTYPE_SHADOW;
+	if (!boot_cpu_has(X86_FEATURE_SVM))
+		return KVM_MEMTYPE_SHADOW_VMX;
+	return tdp_enabled ? KVM_MEMTYPE_NPT : KVM_MEMTYPE_SHADOW_SVM;
 }
 
 enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm)
@@ -67,15 +71,19 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 }
 
 /* Only EPT has a bit for that. */
-bool kvm_arch_memtype_can_force(void)
+bool kvm_arch_memtype_can_force(struct kvm *kvm)
 {
 	return kvm_memtype_paging() == KVM_MEMTYPE_EPT;
 }
 
-/* As before, what is not memory is UC, even if the host caches it. */
-bool kvm_arch_memtype_can_cache_mmio(struct kvm *kvm)
+/*
+ * EPT ignores the MTRRs, so that MMIO is UC there as it always was. Elsewhere the
+ * MTRRs see to it.
+ */
+enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm)
 {
-	return false;
+	return kvm_memtype_paging() == KVM_MEMTYPE_EPT ? KVM_MEMTYPE_MMIO_UC :
+							 KVM_MEMTYPE_MMIO_CACHED;
 }
 
 bool kvm_arch_memtype_needs_tags(struct kvm *kvm)
@@ -92,41 +100,24 @@ void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on)
 {
 }
 
-static bool kvm_memtype_is_isa_hole(kvm_pfn_t pfn)
+/*
+ * kvm_is_mmio_pfn() takes the ISA hole for memory if there is PAT. Where the hole is
+ * cached, it is the memory that firmware is copied to.
+ */
+static bool kvm_memtype_is_mmio(kvm_pfn_t pfn, enum memtype_kind kind)
 {
-	return pfn >= PFN_DOWN(ISA_START_ADDRESS) && pfn < PFN_DOWN(ISA_END_ADDRESS);
-}
-
-/* Whether PAT has a type of its own for memory. */
-static bool kvm_memtype_is_typed(kvm_pfn_t pfn)
-{
-	return kvm_memtype_is_isa_hole(pfn) ||
-	       (pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn)));
-}
-
-/* @mmio is kvm_is_mmio_pfn(), which takes the ISA hole for memory if there is PAT. */
-static struct kvm_memtype_host kvm_memtype_host(kvm_pfn_t pfn, bool mmio, enum memtype_kind kind)
-{
-	struct kvm_memtype_host host = { .kind = kind, .mmio = mmio };
-
-	if (mmio && kind != MEMTYPE_WC && kind != MEMTYPE_UC_MINUS)
-		host.kind = MEMTYPE_UC;
-	else if (kind == MEMTYPE_NONE)
-		host.kind = MEMTYPE_WB;
-	if (kvm_memtype_is_isa_hole(pfn))
-		host.mmio = host.kind != MEMTYPE_WB;
-	return host;
+	if (pfn >= PFN_DOWN(ISA_START_ADDRESS) && pfn < PFN_DOWN(ISA_END_ADDRESS))
+		return kind == MEMTYPE_UC || kind == MEMTYPE_UC_MINUS || kind == MEMTYPE_WC;
+	return kvm_is_mmio_pfn(pfn);
 }
 
 struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
 {
-	bool mmio = kvm_is_mmio_pfn(map->pfn);
-	struct kvm_memtype_host host;
-
-	host = kvm_memtype_host(map->pfn, mmio,
-				mmio || kvm_memtype_is_typed(map->pfn) ? map->kind : MEMTYPE_WB);
-	host.platform = mtrr_pfn_memtype(map->pfn);
-	return host;
+	return (struct kvm_memtype_host) {
+		.kind = map->kind,
+		.mmio = kvm_memtype_is_mmio(map->pfn, map->kind),
+		.platform = mtrr_pfn_memtype(map->pfn),
+	};
 }
 
 /**
@@ -138,24 +129,17 @@ struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
  * Drivers may map memory of several types by one entry; KVM must not.
  *
  * Context: Any.
- * Return: @level for what is not memory, which has one type; else PG_LEVEL_2M, or
- * PG_LEVEL_4K if the types within it differ.
+ * Return: @level, or how much less has one type for sure: PG_LEVEL_2M or PG_LEVEL_4K.
  */
 int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva)
 {
-	enum memtype_kind kind;
-	int i;
-
-	if (kvm_is_mmio_pfn(pfn))
+	/* 1 GiB of memory is not looked at page by page. */
+	if ((!pfn_valid(pfn) || PageReserved(pfn_to_page(pfn))) &&
+	    arch_memtype_is_one(pfn, KVM_PAGES_PER_HPAGE(level)))
 		return level;
 
 	pfn += (hva & (KVM_HPAGE_SIZE(level) - 1) & PMD_MASK) >> PAGE_SHIFT;
-	kind = pat_pfn_memtype(pfn);
-	for (i = 1; i < PTRS_PER_PMD; i++) {
-		if (pat_pfn_memtype(pfn + i) != kind)
-			return PG_LEVEL_4K;
-	}
-	return PG_LEVEL_2M;
+	return arch_memtype_is_one(pfn, PTRS_PER_PTE) ? PG_LEVEL_2M : PG_LEVEL_4K;
 }
 
 /* Only the TDP MMU's page tables can be walked without a vCPU. */
@@ -219,23 +203,63 @@ static u64 kvm_memtype_ept(const struct kvm_memtype_intent *intent)
 	}
 }
 
+/*
+ * What the host's leaf entry says of @gfn. It is there, because a fault or the
+ * SPTE that is made anew goes back to it, and MMU notifiers tell of its end.
+ */
+static enum memtype_kind kvm_memtype_leaf_kind(struct kvm *kvm,
+					       const struct kvm_memory_slot *slot, gfn_t gfn,
+					       kvm_pfn_t pfn)
+{
+	struct memtype_leaf leaf;
+
+	/* No process maps private memory. */
+	if (!slot || (kvm_slot_can_be_private(slot) && kvm_mem_is_private(kvm, gfn)) ||
+	    !memtype_find_leaf(kvm->mm, __gfn_to_hva_memslot(slot, gfn), &leaf))
+		return pfn_memtype(pfn, MEMTYPE_WB);
+
+	return arch_memtype_kind(&leaf);
+}
+
+/* An intent as bits of a leaf SPTE. */
+static u64 kvm_memtype_encode(const struct kvm_memtype_intent *intent)
+{
+	enum memtype_kind actual;
+
+	switch (kvm_memtype_paging()) {
+	case KVM_MEMTYPE_EPT:
+		return kvm_memtype_ept(intent);
+	case KVM_MEMTYPE_SHADOW_VMX:
+		return 0;
+	default:
+		return memtype_to_pat(intent->kind, &actual);
+	}
+}
+
 static noinline u64 kvm_memtype_spte_slow(struct kvm_vcpu *vcpu,
 					  const struct kvm_memory_slot *slot, gfn_t gfn,
 					  kvm_pfn_t pfn)
 {
-	bool mmio = kvm_is_mmio_pfn(pfn);
-	enum memtype_kind kind = MEMTYPE_WB;
-	struct kvm_memtype_intent intent;
-	struct kvm_memtype_host host;
+	enum memtype_kind kind = kvm_memtype_leaf_kind(vcpu->kvm, slot, gfn, pfn);
+	struct kvm_memtype_host host = {
+		.kind = kind, .mmio = kvm_memtype_is_mmio(pfn, kind),
+	};
+	struct kvm_memtype_intent intent = kvm_memtype_fault(vcpu, slot, gfn, host);
 
-	/* MMIO's encoding is the same whatever PAT says, so its lock is not taken again. */
-	if (mmio)
-		kind = MEMTYPE_UC;
-	else if (kvm_memtype_is_typed(pfn))
-		kind = pat_pfn_memtype(pfn);
-	host = kvm_memtype_host(pfn, mmio, kind);
-	intent = kvm_memtype_fault(vcpu, slot, gfn, host);
-	return kvm_memtype_ept(&intent);
+	return kvm_memtype_encode(&intent);
+}
+
+/* Memory of which no driver makes page table entries, so that only PAT's books count. */
+static bool kvm_memtype_is_plain(kvm_pfn_t pfn)
+{
+	struct page *page;
+
+	if (is_zero_pfn(pfn))
+		return true;
+	if (!pfn_valid(pfn))
+		return false;
+	page = pfn_to_page(pfn);
+	return !PageReserved(page) && pat_page_is_wb(page) && (PageAnon(page) || PageHuge(page));
 }
 
 /**
@@ -245,8 +269,10 @@ static noinline u64 kvm_memtype_spte_slow(struct kvm_vcpu *vcpu,
  * @gfn: guest frame number, in pages
  * @pfn: host frame number, in pages; of a large page, they all have one type
  *
- * Context: Under mmu_lock, after the page fault was found not to be stale. Only
- * if shadow_memtype_mask is not 0, i.e. with EPT.
+ * EPT: memory type and ignore-PAT. NPT, and shadow paging on SVM: PWT and PCD (bits 3
+ * and 4), AMD APM vol. 2 section 15.25.8.
+ *
+ * Context: Under mmu_lock, after the page fault was found not to be stale.
  * Return: The bits.
  */
 u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
@@ -254,37 +280,102 @@ u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, 
 {
 	struct kvm_memtype_intent intent = { .kind = MEMTYPE_WB };
 
-	if (unlikely(!pfn_valid(pfn) || PageReserved(pfn_to_page(pfn)) ||
-		     !pat_page_is_wb(pfn_to_page(pfn))))
+	if (unlikely(!kvm_memtype_is_plain(pfn)))
 		return kvm_memtype_spte_slow(vcpu, slot, gfn, pfn);
 
 	intent.forced = kvm_memtype_fault_ram(vcpu, slot, gfn);
-	return kvm_memtype_ept(&intent);
+	return shadow_memtype_mask ? kvm_memtype_ept(&intent) : 0;
 }
 
 /*
- * The type of an access to memory whose EPT type (or MTRR) is @memory through a
- * PAT entry of type @pat, Intel SDM vol. 3 section 13.5.2.2 and AMD APM vol. 2
- * section 7.8.4.
+ * What a PAT entry of the guest and one of the host, which the nested page tables
+ * select, are together: AMD APM vol. 2 section 15.25.8, table 15-19. Its WC+, which
+ * snoops caches, is WC here. No type of the host withholds WC.
  */
-static enum memtype_kind kvm_memtype_combine(enum memtype_kind memory, enum memtype_kind pat)
+static enum memtype_kind kvm_memtype_npt(enum memtype_kind host, enum memtype_kind guest)
 {
-	bool uncached = memory == MEMTYPE_UC || memory == MEMTYPE_WC;
-
-	switch (pat) {
+	switch (guest) {
 	case MEMTYPE_WB:
-		return memory;
+		return host == MEMTYPE_UC_MINUS ? MEMTYPE_UC : host;
 	case MEMTYPE_WT:
 	case MEMTYPE_WP:
-		return uncached ? MEMTYPE_UC : pat;
+		return host == MEMTYPE_WB || host == guest ? guest : MEMTYPE_UC;
 	case MEMTYPE_UC_MINUS:
-		return memory == MEMTYPE_WC || memory == MEMTYPE_WP ? MEMTYPE_WC : MEMTYPE_UC;
-	case MEMTYPE_WC:
-	case MEMTYPE_UC:
-		return pat;
+		return host == MEMTYPE_WC || host == MEMTYPE_UC_MINUS ? host : MEMTYPE_UC;
 	default:
-		return MEMTYPE_NONE;
+		return guest;
 	}
+}
+
+/* What kvm_memtype_no_page() returns where the fault is to be tried again. */
+static_assert(RET_PF_RETRY == 1);
+static_assert(!(ACC_MEMTYPE_MASK & ACC_ALL));
+/* shadowed_translation has room for it below the frame number. */
+static_assert(ACC_MEMTYPE_MASK < PAGE_SIZE);
+
+/* The memory type of an EPT entry, of which the CPU (or for L1's, KVM) accepts no other. */
+static enum memtype_kind kvm_memtype_ept_kind(u64 entry)
+{
+	switch ((entry & VMX_EPT_MT_MASK) >> VMX_EPT_MT_EPTE_SHIFT) {
+	case MTRR_TYPE_WRBACK:
+		return MEMTYPE_WB;
+	case MTRR_TYPE_WRTHROUGH:
+		return MEMTYPE_WT;
+	case MTRR_TYPE_WRPROT:
+		return MEMTYPE_WP;
+	case MTRR_TYPE_WRCOMB:
+		return MEMTYPE_WC;
+	default:
+		return MEMTYPE_UC;
+	}
+}
+
+/**
+ * kvm_memtype_merge_nested - the memory type bits of a leaf SPTE that shadows L1's EPT
+ * @spte: the SPTE, with the type bits that L1 itself gets for the page
+ * @pte_access: what L1's entry says, in ACC_MEMTYPE_MASK
+ *
+ * L1 is a host for L2, so what it promises L2 must hold. On a bare machine, L1's EPT
+ * type and L2's PAT give the type of an access, or with IPAT L1's type alone does
+ * (Intel SDM vol. 3, section 30.3.7.2). Here, that is what L1 chooses for an access to
+ * memory that KVM grants with a type of its own. Where L1 accesses the memory itself,
+ * it chooses by a PAT entry, and the table of section 13.5.2.2 combines the two. L1's
+ * EPT type takes the place of that PAT entry. So L1 can have for L2 what it can have
+ * for itself, and nothing more: over UC and WC the table has nothing but UC and WC.
+ *
+ * One SPTE must then do for each entry of L2's PAT. Its type is the cell of the table,
+ * its IPAT is L1's. With IPAT that is exact. Without, it is exact but for two of the
+ * 150 combinations with L2's PAT: L2's UC- through L1's WP would be WC, and is UC if
+ * KVM grants UC or WC, since no EPT type makes UC- WC but WB UC. UC is the stricter.
+ * Where KVM grants WB, the SPTE has just what L1's entry has, and where L1 says WB
+ * without IPAT, just what L1 itself gets.
+ *
+ * Do not take "the stricter of the two" instead: the types have no such order. L1's WT
+ * over WC is UC, which is neither of them.
+ *
+ * Where KVM forces L1 to WB, L1 has no choice, neither for itself nor for L2: without
+ * self-snoop nothing else is safe, and legacy and KVM_MEM_FORCE_WB ask for just that.
+ *
+ * To merge twice with one @pte_access is to merge once.
+ *
+ * Context: Any.
+ * Return: @spte, with these bits.
+ */
+u64 kvm_memtype_merge_nested(u64 spte, unsigned int pte_access)
+{
+	u64 entry = (pte_access & ACC_MEMTYPE_MASK) ^ ACC_MEMTYPE_WB;
+	struct kvm_memtype_intent merged = {};
+
+	BUILD_BUG_ON(((union kvm_mmu_page_role) { .access = ACC_MEMTYPE_MASK }).access !=
+		     ACC_MEMTYPE_MASK);
+
+	if (spte & VMX_EPT_IPAT_BIT)
+		return spte;
+
+	merged.kind = memtype_combine(kvm_memtype_ept_kind(spte), kvm_memtype_ept_kind(entry),
+				      false);
+	spte &= ~(u64)ACC_MEMTYPE_MASK;
+	return spte | kvm_memtype_ept(&merged) | (entry & VMX_EPT_IPAT_BIT);
 }
 
 static enum memtype_kind kvm_memtype_effective(enum kvm_memtype_paging paging,
@@ -292,17 +383,19 @@ static enum memtype_kind kvm_memtype_effective(enum kvm_memtype_paging paging,
 					       const struct kvm_memtype_intent *intent,
 					       enum memtype_kind guest)
 {
-	if (mtrr == MEMTYPE_NONE)
-		mtrr = intent->source == KVM_MEMTYPE_SOURCE_MMIO ? MEMTYPE_UC : MEMTYPE_WB;
+	enum memtype_kind pat;
 
-	switch (paging) {
-	case KVM_MEMTYPE_EPT:
-		return kvm_memtype_combine(intent->kind, intent->forced ? MEMTYPE_WB : guest);
-	case KVM_MEMTYPE_NPT:
-		return kvm_memtype_combine(mtrr, guest);
-	default:
-		return kvm_memtype_combine(mtrr, MEMTYPE_WB);
-	}
+	if (paging == KVM_MEMTYPE_EPT)
+		return memtype_combine(intent->kind, intent->forced ? MEMTYPE_WB : guest, false);
+
+	if (mtrr == MEMTYPE_NONE)
+		mtrr = MEMTYPE_WB;
+	if (paging == KVM_MEMTYPE_SHADOW_VMX)
+		return memtype_combine(mtrr, MEMTYPE_WB, false);
+	memtype_to_pat(intent->kind, &pat);
+	if (paging == KVM_MEMTYPE_NPT)
+		pat = kvm_memtype_npt(pat, guest);
+	return memtype_combine(mtrr, pat, true);
 }
 
 /* Of each type that a PAT entry can have; NONE for arm64's. */
@@ -311,7 +404,7 @@ enum memtype_kind kvm_arch_memtype_effective(struct kvm *kvm,
 					     const struct kvm_memtype_intent *intent,
 					     enum memtype_kind guest)
 {
-	if (kvm_memtype_combine(MEMTYPE_WB, guest) == MEMTYPE_NONE)
+	if (memtype_combine(MEMTYPE_WB, guest, false) == MEMTYPE_NONE)
 		return MEMTYPE_NONE;
 	return kvm_memtype_effective(kvm_memtype_paging(), host->platform, intent, guest);
 }

@@ -4,22 +4,74 @@
 
 #include <linux/kvm_host.h>
 #include <linux/kvm_memtype.h>
+#include <asm/mtrr.h>
+#include <asm/vmx.h>
 
-#include "mmu.h"
+#include "mmu/spte.h"
 
-/* The layer tells userspace what make_spte() decides by; without it nobody else asks. */
-#ifdef CONFIG_KVM_MEMTYPE
-#define VISIBLE_IF_KVM_MEMTYPE
 bool kvm_is_mmio_pfn(kvm_pfn_t pfn);
+
+#ifdef CONFIG_KVM_MEMTYPE
 u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t pfn);
+u64 kvm_memtype_merge_nested(u64 spte, unsigned int pte_access);
 int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva);
-#else
-#define VISIBLE_IF_KVM_MEMTYPE static
 
-/* A macro, because only spte.c has kvm_is_mmio_pfn(). */
-#define kvm_memtype_spte(vcpu, slot, gfn, pfn) \
-	((void)(slot), kvm_x86_call(get_mt_mask)(vcpu, gfn, kvm_is_mmio_pfn(pfn)))
+/*
+ * What L1's EPT says of the memory type of a page of L2's. The shadow MMU carries it
+ * along with L1's permissions, in bits above ACC_ALL: in pte_access, in
+ * shadowed_translation, and in the role of direct shadow pages, each of which stands
+ * for a part of one large page of L1's.
+ *
+ * The bits are memory type and ignore-PAT, where L1's entry has them (6:3), XORed with
+ * type WB. So 0 is WB without IPAT, which changes nothing, and which is what everyone
+ * has who does not shadow EPT. 5 types, each with and without IPAT, are 10 values.
+ */
+#define ACC_MEMTYPE_MASK	((unsigned int)(VMX_EPT_MT_MASK | VMX_EPT_IPAT_BIT))
+#define ACC_MEMTYPE_WB		(MTRR_TYPE_WRBACK << VMX_EPT_MT_EPTE_SHIFT)
+
+/* The bits for a leaf entry of the guest's page tables, which are an EPT or not. */
+static inline unsigned int kvm_memtype_gpte(bool ept, u64 gpte)
+{
+	return ept ? (gpte ^ ACC_MEMTYPE_WB) & ACC_MEMTYPE_MASK : 0;
+}
+
+/* Whether the entry's bits are no longer those in @access. */
+static inline bool kvm_memtype_gpte_changed(bool ept, u64 gpte, unsigned int access)
+{
+	return ept && kvm_memtype_gpte(ept, gpte) != (access & ACC_MEMTYPE_MASK);
+}
+
+/* @spte with the bits of @pte_access merged into its memory type. */
+static inline u64 kvm_memtype_merge(u64 spte, unsigned int pte_access)
+{
+	if (likely(!(pte_access & ACC_MEMTYPE_MASK)))
+		return spte;
+	return kvm_memtype_merge_nested(spte, pte_access);
+}
+#else
+static inline u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+				   gfn_t gfn, kvm_pfn_t pfn)
+{
+	return shadow_memtype_mask ? kvm_x86_call(get_mt_mask)(vcpu, gfn, kvm_is_mmio_pfn(pfn)) : 0;
+}
+
+#define ACC_MEMTYPE_MASK	0
+
+static inline unsigned int kvm_memtype_gpte(bool ept, u64 gpte)
+{
+	return 0;
+}
+
+static inline bool kvm_memtype_gpte_changed(bool ept, u64 gpte, unsigned int access)
+{
+	return false;
+}
+
+static inline u64 kvm_memtype_merge(u64 spte, unsigned int pte_access)
+{
+	return spte;
+}
 
 static inline int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* KVM_MEMTYPE_PROBE on x86: the leaf SPTE of the TDP MMU. */
+/* KVM_MEMTYPE_PROBE on x86: the leaf SPTE of the TDP MMU, or of the one that shadows L1's. */
 #include <linux/kvm_host.h>
 #include <asm/mtrr.h>
 
@@ -9,28 +9,64 @@
 #include "mmu/spte.h"
 #include "mmu/tdp_mmu.h"
 
-int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *probe)
+/* The last entry for @gpa and its level, which is -1 if there is none. */
+static int kvm_memtype_probe_tdp(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *spte)
 {
 	u64 sptes[PT64_ROOT_MAX_LEVEL + 1];
 	int level, root_level;
-	phys_addr_t page;
-	u8 uniform;
-
-	/* While L2 runs, the root is one of the shadow MMU, which RCU does not protect. */
-	if (!tdp_mmu_enabled || !vcpu->arch.mmu->root_role.direct)
-		return -EOPNOTSUPP;
-	if (!VALID_PAGE(vcpu->arch.mmu->root.hpa) || gpa_to_gfn(probe->gpa) > kvm_mmu_max_gfn())
-		return -ENOENT;
 
 	kvm_tdp_mmu_walk_lockless_begin();
-	level = kvm_tdp_mmu_get_walk(vcpu, probe->gpa, sptes, &root_level);
+	level = kvm_tdp_mmu_get_walk(vcpu, gpa, sptes, &root_level);
 	kvm_tdp_mmu_walk_lockless_end();
-	if (level < 0 || !is_shadow_present_pte(sptes[level]) || !is_last_spte(sptes[level], level))
+	if (level >= 0)
+		*spte = sptes[level];
+	return level;
+}
+
+/*
+ * The same while L2 runs. The root then is one that shadows L1's EPT or NPT, by L2's
+ * addresses, and RCU does not protect it.
+ */
+static int kvm_memtype_probe_nested(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *spte)
+{
+	hpa_t table = vcpu->arch.mmu->root.hpa;
+	int level = vcpu->arch.mmu->root_role.level;
+
+	read_lock(&vcpu->kvm->mmu_lock);
+	for (;; level--) {
+		*spte = READ_ONCE(((u64 *)__va(table))[SPTE_INDEX(gpa, level)]);
+		if (!is_shadow_present_pte(*spte) || is_last_spte(*spte, level))
+			break;
+		table = *spte & SPTE_BASE_ADDR_MASK;
+	}
+	read_unlock(&vcpu->kvm->mmu_lock);
+	return level;
+}
+
+int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *probe)
+{
+	struct kvm_mmu *mmu = vcpu->arch.mmu;
+	bool nested = mmu == &vcpu->arch.guest_mmu;
+	phys_addr_t page;
+	u8 uniform;
+	int level;
+	u64 spte;
+
+	if (!tdp_mmu_enabled || (nested ? mmu->root_role.level < PT64_ROOT_4LEVEL :
+					  !mmu->root_role.direct))
+		return -EOPNOTSUPP;
+	if (!VALID_PAGE(mmu->root.hpa) || kvm_mmu_is_dummy_root(mmu->root.hpa) ||
+	    gpa_to_gfn(probe->gpa) > kvm_mmu_max_gfn())
 		return -ENOENT;
 
-	page = (sptes[level] & SPTE_BASE_ADDR_MASK) |
+	level = nested ? kvm_memtype_probe_nested(vcpu, probe->gpa, &spte) :
+			 kvm_memtype_probe_tdp(vcpu, probe->gpa, &spte);
+	if (level < 0 || !is_shadow_present_pte(spte) || !is_last_spte(spte, level))
+		return -ENOENT;
+
+	page = (spte & SPTE_BASE_ADDR_MASK) |
 	       (probe->gpa & (KVM_HPAGE_SIZE(level) - 1) & PAGE_MASK);
-	probe->leaf = sptes[level];
+	probe->leaf = spte;
 	probe->size = KVM_HPAGE_SIZE(level);
 	probe->format = shadow_memtype_mask ? KVM_MEMTYPE_PROBE_EPT : KVM_MEMTYPE_PROBE_NPT;
 	probe->mtrr = mtrr_type_lookup(page, page + PAGE_SIZE, &uniform);

@@ -19,9 +19,9 @@
 #define KVM_MEMTYPE_CAP_HONOR		(1 << 0)
 /* A guest that asks for WC gets it, for RAM or for any-uncached host MMIO. */
 #define KVM_MEMTYPE_CAP_WC		(1 << 1)
-/* KVM_GET_MEMTYPE is there. */
+/* KVM_GET_MEMTYPE exists. */
 #define KVM_MEMTYPE_CAP_QUERY		(1 << 2)
-/* What the host maps cacheable although it is not memory is mapped so (arm64). */
+/* What the host maps cacheable although it is not memory is mapped so. */
 #define KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP (1 << 3)
 /* KVM_MEM_FORCE_WB is accepted. */
 #define KVM_MEMTYPE_CAP_FORCE_WB	(1 << 4)
@@ -59,8 +59,8 @@
 
 /* struct kvm_memtype.source: what the intent follows from. */
 #define KVM_MEMTYPE_SOURCE_NONE		0	/* refused */
-#define KVM_MEMTYPE_SOURCE_RAM		1	/* memory, mapped WB by the host */
-#define KVM_MEMTYPE_SOURCE_MMIO		2	/* uncached by the host */
+#define KVM_MEMTYPE_SOURCE_RAM		1	/* mapped WB by the host */
+#define KVM_MEMTYPE_SOURCE_MMIO		2	/* not memory */
 #define KVM_MEMTYPE_SOURCE_POLICY	3	/* the VM's policy is legacy */
 #define KVM_MEMTYPE_SOURCE_CPU		4	/* KVM lets no guest choose on this CPU */
 #define KVM_MEMTYPE_SOURCE_PTE		5	/* memory that the host does not map WB */
@@ -78,6 +78,14 @@
 /* The VM has MTE, and the memory cannot have tags (arm64). */
 #define KVM_MEMTYPE_REFUSAL_MTE		3
 
+/*
+ * Flag of struct kvm_run.memory_fault.flags: the access was refused, and it will be
+ * until the host maps something else there. struct kvm_memtype.refusal usually says
+ * why. It is never set of a page that userspace has to convert between private and
+ * shared.
+ */
+#define KVM_MEMTYPE_EXIT_REFUSED	(1ULL << 56)
+
 /* struct kvm_memtype.attributes */
 #define KVM_MEMTYPE_ATTR_FORCED		(1 << 0) /* the guest's choice is ignored */
 #define KVM_MEMTYPE_ATTR_ANY_UNCACHED	(1 << 1) /* UC, and the guest may choose WC */
@@ -90,11 +98,13 @@
  * @as_id: in: address space (x86: 1 is SMM), as in the slot field of
  *	KVM_SET_USER_MEMORY_REGION
  * @flags: in: must be 0
+ * @end: out: guest physical address, in bytes, up to which all other outputs hold;
+ *	what follows may still have the same ones
  * @padding: in: must be 0
  * @host: out: type with which the host maps the page
  * @intent: out: type that KVM grants
  * @source: out: KVM_MEMTYPE_SOURCE_*
- * @refusal: out: KVM_MEMTYPE_REFUSAL_*; if not 0, the other outputs are 0
+ * @refusal: out: KVM_MEMTYPE_REFUSAL_*; if not 0, the outputs but @end are 0
  * @attributes: out: KVM_MEMTYPE_ATTR_*
  * @effective: out: type that the CPU uses, indexed by the type that the guest
  *	chooses in its own page tables; KVM_MEMTYPE_NONE where it cannot
@@ -103,7 +113,8 @@ struct kvm_memtype {
 	__u64 gpa;
 	__u32 as_id;
 	__u32 flags;
-	__u64 padding[2];
+	__u64 end;
+	__u64 padding;
 	__u8 host;
 	__u8 intent;
 	__u8 source;

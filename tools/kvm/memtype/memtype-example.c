@@ -98,9 +98,10 @@ static int set_memslot(int vm, __u32 slot, const struct range *range)
 	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-static void ask(int vm, const struct range *range, struct kvm_memtype *page)
+/* What is at @gpa, and up to page->end, in the range. */
+static void ask(int vm, const struct range *range, __u64 gpa, struct kvm_memtype *page)
 {
-	*page = (struct kvm_memtype) { .gpa = range->gpa };
+	*page = (struct kvm_memtype) { .gpa = gpa };
 	if (ioctl(vm, KVM_GET_MEMTYPE, page))
 		err(1, "KVM_GET_MEMTYPE");
 	if (!(page->attributes & KVM_MEMTYPE_ATTR_PREDICTED))
@@ -110,8 +111,8 @@ static void ask(int vm, const struct range *range, struct kvm_memtype *page)
 	 * The host has not mapped it yet, so that this was a guess. Read a byte, which does;
 	 * but do not do that to registers of a device.
 	 */
-	asm volatile("" : : "r" (*(char *)range->hva));
-	*page = (struct kvm_memtype) { .gpa = range->gpa };
+	asm volatile("" : : "r" (*((char *)range->hva + (gpa - range->gpa))));
+	*page = (struct kvm_memtype) { .gpa = gpa };
 	if (ioctl(vm, KVM_GET_MEMTYPE, page))
 		err(1, "KVM_GET_MEMTYPE");
 }
@@ -134,25 +135,29 @@ static int map_info(const struct kvm_memtype *page)
 static void add_range(int vm, __u32 slot, struct range *range)
 {
 	struct kvm_memtype page;
+	__u64 gpa;
 
-	printf("%s at 0x%llx: ", range->name, (unsigned long long)range->gpa);
 	if (set_memslot(vm, slot, range)) {
 		/* arm64 sees here what no guest could access at all. */
 		if (errno != EINVAL)
 			err(1, "KVM_SET_USER_MEMORY_REGION");
-		printf("refused: as a memslot\n");
+		printf("%s at 0x%llx: refused: as a memslot\n", range->name, range->gpa);
 		return;
 	}
-	ask(vm, range, &page);
-	if (page.refusal) {
-		printf("refused: %s\n", refusals[page.refusal]);
-		range->size = 0;
-		if (set_memslot(vm, slot, range))
-			err(1, "KVM_SET_USER_MEMORY_REGION");
-		return;
+	/* Memory of several types has an answer for each piece. */
+	for (gpa = range->gpa; gpa < range->gpa + range->size; gpa = page.end) {
+		ask(vm, range, gpa, &page);
+		printf("%s at 0x%llx: ", range->name, gpa);
+		if (page.refusal) {
+			printf("refused: %s\n", refusals[page.refusal]);
+			range->size = 0;
+			if (set_memslot(vm, slot, range))
+				err(1, "KVM_SET_USER_MEMORY_REGION");
+			return;
+		}
+		printf("host %s, tell the guest %s, its WC is %s\n", types[page.host],
+		       map_infos[map_info(&page)], types[page.effective[KVM_MEMTYPE_WC]]);
 	}
-	printf("host %s, tell the guest %s, its WC is %s\n", types[page.host],
-	       map_infos[map_info(&page)], types[page.effective[KVM_MEMTYPE_WC]]);
 }
 
 static void *map_or_exit(size_t size, int flags, int fd)

@@ -6,14 +6,16 @@
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
 
-enum memtype_kind pat_pfn_memtype(unsigned long pfn);
 enum memtype_kind mtrr_pfn_memtype(unsigned long pfn);
+enum memtype_kind memtype_combine(enum memtype_kind memory, enum memtype_kind pat, bool amd);
+u64 memtype_to_pat(enum memtype_kind kind, enum memtype_kind *actual);
+enum memtype_kind pfn_memtype(unsigned long pfn, enum memtype_kind pat);
 
 /**
- * pat_page_is_wb - whether the host maps a page of memory write-back
+ * pat_page_is_wb - whether the kernel's linear map has a page of memory write-back
  * @page: a page that is not reserved
  *
- * As pat_pfn_memtype(), for those who cannot afford to call it.
+ * As pfn_memtype() of a write-back entry, for those who cannot afford to call it.
  *
  * Context: Any.
  * Return: Whether it does.

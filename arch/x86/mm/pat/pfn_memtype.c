@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Which memory type the host maps a page frame with, by PAT's own books. */
+/* The memory type of the host's accesses to a page: page tables, PAT's books and MTRRs. */
 #include <linux/export.h>
 #include <linux/memtype.h>
 #include <linux/mm.h>
+#include <linux/pgtable.h>
 #include <asm/cacheinfo.h>
 #include <asm/e820/api.h>
 #include <asm/memtype.h>
@@ -29,6 +30,12 @@ static enum memtype_kind pat_memtype_kind(enum page_cache_mode mode)
 	default:
 		return MEMTYPE_NONE;
 	}
+}
+
+/* What set_memory_*() made of a page of memory. */
+static enum memtype_kind page_memtype(struct page *page)
+{
+	return IS_ENABLED(CONFIG_X86_PAT) ? pat_memtype_kind(get_page_memtype(page)) : MEMTYPE_WB;
 }
 
 /**
@@ -64,6 +71,90 @@ enum memtype_kind mtrr_pfn_memtype(unsigned long pfn)
 }
 EXPORT_SYMBOL_NS_GPL(mtrr_pfn_memtype, KVM_MEMTYPE);
 
+/**
+ * memtype_combine - the type of an access that two registers have a say in
+ * @memory: the type of an MTRR, or what takes its place: that of an EPT entry
+ * @pat: the type of the PAT entry that a page table entry selects
+ * @amd: by AMD's table, not by Intel's
+ *
+ * Intel SDM vol. 3 section 13.5.2.2 (EPT: 30.3.7.2). AMD APM vol. 2 section 7.8.5,
+ * table 7-11, and section 15.25.8, table 15-20, whose CD is UC here, and WC+ is WC.
+ *
+ * Context: Any.
+ * Return: The type of the access; MEMTYPE_NONE if @pat cannot be a PAT entry's.
+ */
+enum memtype_kind memtype_combine(enum memtype_kind memory, enum memtype_kind pat, bool amd)
+{
+	bool uncached = memory == MEMTYPE_UC || memory == MEMTYPE_WC;
+
+	switch (pat) {
+	case MEMTYPE_WB:
+		return memory;
+	case MEMTYPE_WT:
+	case MEMTYPE_WP:
+		if (uncached || (amd && memory != MEMTYPE_WB && memory != pat))
+			return MEMTYPE_UC;
+		return pat;
+	case MEMTYPE_UC_MINUS:
+		return memory == MEMTYPE_WC || (memory == MEMTYPE_WP && !amd) ? MEMTYPE_WC :
+										MEMTYPE_UC;
+	case MEMTYPE_WC:
+	case MEMTYPE_UC:
+		return pat;
+	default:
+		return MEMTYPE_NONE;
+	}
+}
+EXPORT_SYMBOL_NS_GPL(memtype_combine, KVM_MEMTYPE);
+
+#define PAT_BITS	((u64)(_PAGE_PWT | _PAGE_PCD))
+
+/**
+ * memtype_to_pat - how a page table entry selects a type from the PAT
+ * @kind: the type
+ * @actual: set to the type that is selected
+ *
+ * What the PAT says was read from its register at boot: with "nopat" there is no WC,
+ * for instance. PWT and PCD alone must do, because the third bit is elsewhere in an
+ * entry of 4 KiB; what they cannot select becomes UC-, so that it is not cached and a
+ * WC of another table wins.
+ *
+ * Context: Any.
+ * Return: _PAGE_PWT and _PAGE_PCD, as the entry is to have them.
+ */
+u64 memtype_to_pat(enum memtype_kind kind, enum memtype_kind *actual)
+{
+	enum page_cache_mode mode = _PAGE_CACHE_MODE_UC_MINUS;
+	u64 bits;
+
+	if (kind == MEMTYPE_WB)
+		mode = _PAGE_CACHE_MODE_WB;
+	else if (kind == MEMTYPE_WC)
+		mode = _PAGE_CACHE_MODE_WC;
+
+	bits = cachemode2protval(mode);
+	if (bits & ~PAT_BITS)
+		bits = cachemode2protval(_PAGE_CACHE_MODE_UC_MINUS);
+	/* Entry 3 is UC in every PAT that Linux has programmed or found. */
+	if (bits & ~PAT_BITS)
+		bits = PAT_BITS;
+	*actual = pat_memtype_kind(pgprot2cachemode(__pgprot(bits)));
+	return bits;
+}
+EXPORT_SYMBOL_NS_GPL(memtype_to_pat, KVM_MEMTYPE);
+
+static bool pfn_is_isa_hole(unsigned long pfn)
+{
+	return pfn >= PFN_DOWN(ISA_START_ADDRESS) && pfn < PFN_DOWN(ISA_END_ADDRESS);
+}
+
+/* Memory, also what "mem=" hides; of the latter PAT has no books. */
+static bool pfn_is_ram(unsigned long pfn)
+{
+	return (pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn))) ||
+	       e820__mapped_raw_any(PFN_PHYS(pfn), PFN_PHYS(pfn) + PAGE_SIZE, E820_TYPE_RAM);
+}
+
 /*
  * The ISA hole, which PAT does not track. The fixed-range MTRRs say what is in it;
  * without them it is known that 0xa0000 to 0xbffff is VGA's.
@@ -77,45 +168,78 @@ static enum memtype_kind isa_hole_memtype(unsigned long pfn)
 	return kind;
 }
 
+/* Of two mappings of a page, that with the type which caches less. */
+static enum memtype_kind less_cached(enum memtype_kind a, enum memtype_kind b)
+{
+	static const enum memtype_kind kinds[] = {
+		MEMTYPE_UC, MEMTYPE_UC_MINUS, MEMTYPE_WC, MEMTYPE_WP, MEMTYPE_WT,
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		if (kinds[i] == a || kinds[i] == b)
+			return kinds[i];
+	}
+	return MEMTYPE_WB;
+}
+
 /**
- * pat_pfn_memtype - the memory type with which the host maps a page frame
+ * pfn_memtype - the memory type of the host's accesses to a page frame
  * @pfn: page frame number
+ * @pat: the type of the PAT entry that the host's page table entry selects
  *
+ * Of memory, the kernel's linear map has another entry, whose type set_memory_*()
+ * sets and the page's flags tell. What is not memory has a type from the MTRRs too.
  * It is sampled: nothing tells the caller of a later set_memory_*().
  *
- * Context: Any. Of memory that has a struct page and is not reserved, no lock is
- * taken, else it may be that of PAT's interval tree.
- * Return: MEMTYPE_WB, WT, WC, UC_MINUS, UC, or of the ISA hole WP; MEMTYPE_NONE if
- * the page frame is no memory and nothing has asked PAT for a type.
+ * Context: Any. No lock is taken.
+ * Return: MEMTYPE_WB, WT, WP, WC, UC_MINUS (which is UC, unless an MTRR made it WC) or UC.
  */
-enum memtype_kind pat_pfn_memtype(unsigned long pfn)
+enum memtype_kind pfn_memtype(unsigned long pfn, enum memtype_kind pat)
 {
-	struct memtype *entry;
-	enum memtype_kind kind = MEMTYPE_NONE;
-	u64 paddr = PFN_PHYS(pfn);
+	bool amd = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
+		   boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
+	enum memtype_kind mtrr;
 
-	if (pfn_valid(pfn) && (!PageReserved(pfn_to_page(pfn)) || is_zero_pfn(pfn)))
-		return pat_memtype_kind(get_page_memtype(pfn_to_page(pfn)));
-	if (paddr >= ISA_START_ADDRESS && paddr < ISA_END_ADDRESS)
-		return isa_hole_memtype(pfn);
-	if (e820__mapped_any(paddr, paddr + PAGE_SIZE, E820_TYPE_RAM))
-		return pfn_valid(pfn) ? pat_memtype_kind(get_page_memtype(pfn_to_page(pfn))) :
-					MEMTYPE_WB;
+	if (pfn_is_isa_hole(pfn))
+		return memtype_combine(isa_hole_memtype(pfn), pat, amd);
+	if (pfn_is_ram(pfn))
+		return pfn_valid(pfn) ? less_cached(pat, page_memtype(pfn_to_page(pfn))) : pat;
 
-	spin_lock(&memtype_lock);
-	entry = memtype_lookup(paddr);
-	if (entry)
-		kind = pat_memtype_kind(entry->type);
-	spin_unlock(&memtype_lock);
-	return kind;
+	mtrr = mtrr_pfn_memtype(pfn);
+	if (mtrr == MEMTYPE_NONE || (pat == MEMTYPE_UC_MINUS && mtrr != MEMTYPE_WC))
+		return pat;
+	return memtype_combine(mtrr, pat, amd);
 }
-EXPORT_SYMBOL_NS_GPL(pat_pfn_memtype, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(pfn_memtype, KVM_MEMTYPE);
 
-/*
- * PAT overrides what a driver says of memory, and keeps books of everything else. It
- * does not know of what drivers put into page tables without asking it.
- */
-enum memtype_kind arch_memtype_kind(unsigned long pfn, pgprot_t prot)
+bool arch_memtype_is_one(unsigned long pfn, unsigned long nr)
 {
-	return pat_pfn_memtype(pfn);
+	unsigned long i;
+	u8 uniform;
+
+	if (!pfn_is_ram(pfn)) {
+		mtrr_type_lookup(PFN_PHYS(pfn), PFN_PHYS(pfn + nr), &uniform);
+		return uniform || !(memory_caching_control & CACHE_MTRR);
+	}
+	for (i = 1; i < nr && pfn_valid(pfn); i++) {
+		if (!pfn_valid(pfn + i) ||
+		    page_memtype(pfn_to_page(pfn + i)) != page_memtype(pfn_to_page(pfn)))
+			return false;
+	}
+	return true;
 }
+EXPORT_SYMBOL_NS_GPL(arch_memtype_is_one, KVM_MEMTYPE);
+
+enum memtype_kind arch_memtype_kind(const struct memtype_leaf *leaf)
+{
+	/* The third bit that selects a PAT entry is elsewhere in large entries. */
+	pgprot_t prot = leaf->size == PAGE_SIZE ? leaf->prot : pgprot_large_2_4k(leaf->prot);
+	enum memtype_kind pat = pat_memtype_kind(pgprot2cachemode(prot));
+
+	/* Copies that a private mapping of a device has made are mapped as the device is. */
+	if (pfn_valid(leaf->pfn) && PageAnon(pfn_to_page(leaf->pfn)))
+		pat = MEMTYPE_WB;
+	return pfn_memtype(leaf->pfn, pat);
+}
+EXPORT_SYMBOL_NS_GPL(arch_memtype_kind, KVM_MEMTYPE);

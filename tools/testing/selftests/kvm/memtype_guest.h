@@ -63,7 +63,6 @@ static inline uint64_t guest_execute(uint64_t gva);
 struct walked {
 	uint8_t kind;
 	bool forced;	/* whatever the guest chose */
-	bool computed;	/* from the guest's choice and the host's MTRRs: no entry says it */
 };
 
 static inline void guest_main(int id)
@@ -99,6 +98,7 @@ static const uint8_t guest_kinds[] = {
 #define GUEST_PAT	0x0407050600070106ull
 #define PTE_PWT		BIT_ULL(3)
 #define PTE_PCD		BIT_ULL(4)
+#define PTE_PAT		BIT_ULL(7)
 /* What KVM says to an ioctl that it does not know. */
 #define UNKNOWN_IOCTL	ENOTTY
 /* x86 lets a guest execute MMIO. */
@@ -108,6 +108,11 @@ static const uint8_t guest_kinds[] = {
 #define VFIO_BAR	KVM_MEMTYPE_UC_MINUS
 #define EPT_MT(leaf)	(((leaf) >> 3) & 7)
 #define EPT_IPAT(leaf)	(((leaf) >> 6) & 1)
+
+/* Entries 0 to 3 of the host's PAT, as Linux programs it */
+static const uint8_t host_pat_kinds[4] = {
+	KVM_MEMTYPE_WB, KVM_MEMTYPE_WC, KVM_MEMTYPE_UC_MINUS, KVM_MEMTYPE_UC,
+};
 
 static const uint8_t mtrr_kinds[8] = {
 	[0] = KVM_MEMTYPE_UC, [1] = KVM_MEMTYPE_WC, [4] = KVM_MEMTYPE_WT,
@@ -177,14 +182,32 @@ static inline void map_as(struct kvm_vm *vm, uint64_t gva, uint64_t gpa, uint8_t
 }
 
 /*
- * Intel SDM vol. 3, section 13.5.2.2 (EPT: 30.3.7.2), AMD APM vol. 2, section
- * 7.8.4: the part for the guest's types above on memory that is WB, WC or UC.
+ * Intel SDM vol. 3, section 13.5.2.2 (EPT: 30.3.7.2): the part for the guest's types
+ * above on memory that is WB, WC or UC.
  */
 static inline uint8_t combine(uint8_t memory, uint8_t guest)
 {
 	if (guest == KVM_MEMTYPE_UC_MINUS)
 		return memory == KVM_MEMTYPE_WC ? KVM_MEMTYPE_WC : KVM_MEMTYPE_UC;
 	return guest == KVM_MEMTYPE_WB ? memory : guest;
+}
+
+/* AMD APM vol. 2, section 15.25.8, tables 15-19 and 15-20, the same part. */
+static inline uint8_t combine_pat(uint8_t host, uint8_t guest)
+{
+	if (guest == KVM_MEMTYPE_WB)
+		return host == KVM_MEMTYPE_UC_MINUS ? KVM_MEMTYPE_UC : host;
+	if (guest == KVM_MEMTYPE_UC_MINUS)
+		return host == KVM_MEMTYPE_WC || host == KVM_MEMTYPE_UC_MINUS ? host :
+										KVM_MEMTYPE_UC;
+	return guest;
+}
+
+static inline uint8_t combine_apm(uint8_t mtrr, uint8_t pat)
+{
+	if (pat == KVM_MEMTYPE_UC_MINUS)
+		return mtrr == KVM_MEMTYPE_WC ? KVM_MEMTYPE_WC : KVM_MEMTYPE_UC;
+	return pat == KVM_MEMTYPE_WB ? mtrr : pat;
 }
 
 static inline struct walked walked_kind(const struct kvm_memtype_probe *probe, uint8_t guest)
@@ -199,10 +222,10 @@ static inline struct walked walked_kind(const struct kvm_memtype_probe *probe, u
 		return walked;
 	}
 
-	/* NPT: the nested entry selects host PAT entry 0, which is WB. */
-	TEST_ASSERT(!(probe->leaf & (PTE_PWT | PTE_PCD)), "NPT leaf %llx", probe->leaf);
-	walked.kind = combine(mtrr_kinds[probe->mtrr], guest);
-	walked.computed = true;
+	/* The bit that is PAT's in an entry of 4 KiB is another one's in a large entry. */
+	TEST_ASSERT(probe->size > SZ_4K || !(probe->leaf & PTE_PAT), "NPT leaf %llx", probe->leaf);
+	memory = host_pat_kinds[(probe->leaf & (PTE_PWT | PTE_PCD)) / PTE_PWT];
+	walked.kind = combine_apm(mtrr_kinds[probe->mtrr], combine_pat(memory, guest));
 	return walked;
 }
 
@@ -228,11 +251,6 @@ static inline bool disable_quirk(struct kvm_vm *vm)
 		return false;
 	vm_enable_cap(vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_IGNORE_GUEST_PAT);
 	return true;
-}
-
-static inline bool kvm_encodes_type(void)
-{
-	return host_cpu_is_intel;
 }
 #endif /* __x86_64__ */
 
@@ -392,11 +410,6 @@ static inline bool disable_quirk(struct kvm_vm *vm)
 {
 	return false;
 }
-
-static inline bool kvm_encodes_type(void)
-{
-	return true;
-}
 #endif /* __aarch64__ */
 
 /* Whether the kernel has the layer; not asked of the uAPI that is tested here. */
@@ -430,25 +443,25 @@ static inline bool have_probe(struct kvm_vcpu *vcpu)
 }
 
 /*
- * A cell of the matrix: the types of one access or of several. Those that the test itself
- * computed are marked. The harness does not flush stdout when a test ends.
+ * A cell of the matrix: the types of one access or of several. The harness does not flush
+ * stdout when a test ends.
  */
-static inline void print_types(const char *row, const char *types, bool forced, bool computed)
+static inline void print_types(const char *row, const char *types, bool forced)
 {
-	ksft_print_msg("memtype-cell: row=%s effective=%s forced=%s%s\n", row, types,
-		       forced ? "yes" : "no", computed ? " computed=yes" : "");
+	ksft_print_msg("memtype-cell: row=%s effective=%s forced=%s\n", row, types,
+		       forced ? "yes" : "no");
 	fflush(stdout);
 }
 
 static inline void print_type(const char *row, struct walked walked)
 {
-	print_types(row, kind_names[walked.kind], walked.forced, walked.computed);
+	print_types(row, kind_names[walked.kind], walked.forced);
 }
 
 /* A cell that says something else, which was seen */
 static inline void print_cell(const char *row, const char *value)
 {
-	print_types(row, value, false, false);
+	print_types(row, value, false);
 }
 
 static inline int get_memtype(struct kvm_vm *vm, uint64_t gpa, struct kvm_memtype *answer)
@@ -545,6 +558,27 @@ static inline void read_file(const char *path, char text[32])
 	close(fd);
 }
 
+/* Of 2M: memtype_test has one for each type that a guest can choose, and nobody more. */
+#define NR_HUGEPAGES	"8"
+
+/* How many there were before */
+static char saved_hugepages[32];
+
+static inline void restore_hugepages(void)
+{
+	if (saved_hugepages[0])
+		write_file(HUGEPAGES, saved_hugepages);
+	saved_hugepages[0] = '\0';
+}
+
+/* Until restore_hugepages(), which happens too if TEST_ASSERT() ends the process. */
+static inline void reserve_hugepages(void)
+{
+	read_file(HUGEPAGES, saved_hugepages);
+	atexit(restore_hugepages);
+	TEST_ASSERT(!write_file(HUGEPAGES, NR_HUGEPAGES), "no huge pages");
+}
+
 /*
  * Maps memory, or with @phys a device's, as @prot and @flags say (MEMTYPE_TEST_*);
  * 2M-aligned. Returns MAP_FAILED and sets errno if the driver refuses.
@@ -593,16 +627,46 @@ static inline uint64_t first_bar(const char *device)
 	return start;
 }
 
-/* That of the display's frame buffer, a BAR that is prefetchable; 0 if there is none. */
-static inline uint64_t frame_buffer(void)
+/* Lets a device decode accesses to its BARs, without which sysfs does not map them. */
+static inline void enable_device(const char *device)
 {
-	char device[NAME_MAX + 1], path[512];
+	char path[512];
 
-	if (!find_pci(device, "0x1234", "0x1111"))
-		return 0;
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/enable", device);
 	TEST_ASSERT(!write_file(path, "1"), "%s: %s", path, strerror(errno));
-	return first_bar(device);
+}
+
+/* The display's directory in PCI_DEVICES, with BARs that can be mapped; false if there is none. */
+static inline bool find_display(char device[NAME_MAX + 1])
+{
+	if (!find_pci(device, "0x1234", "0x1111"))
+		return false;
+	enable_device(device);
+	return true;
+}
+
+/* Maps the first BAR of a device by sysfs, after enable_device(); @flags as of mmap() */
+static inline void *map_first_bar(const char *device, uint64_t size, int flags)
+{
+	char path[512];
+	void *bar;
+	int fd;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/resource0", device);
+	fd = open(path, O_RDWR);
+	TEST_ASSERT(fd >= 0, "%s: %s", path, strerror(errno));
+	bar = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	TEST_ASSERT(bar != MAP_FAILED, "%s: %s", path, strerror(errno));
+	close(fd);
+	return bar;
+}
+
+/* Where the display's frame buffer is, a BAR that is prefetchable; 0 if there is none. */
+static inline uint64_t frame_buffer(void)
+{
+	char device[NAME_MAX + 1];
+
+	return find_display(device) ? first_bar(device) : 0;
 }
 
 /* What tests have of it, or of the driver's memory */

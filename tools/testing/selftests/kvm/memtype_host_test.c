@@ -7,18 +7,9 @@
  * the test matrix ("# memtype-cell: ..."), to be compared with what that machine
  * is expected to have; see tools/testing/memtype/README.rst.
  */
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <linux/iommufd.h>
-#include <linux/kvm.h>
 
-#include "kvm_util.h"
-#include "processor.h"
-#include "test_util.h"
+#include "memtype_guest.h"
 
 static void report(const char *feature, bool present)
 {
@@ -48,6 +39,25 @@ static bool cpuinfo_has(const char *key, const char *flag)
 }
 
 #ifdef __x86_64__
+/* What KVM takes an entry for that has PWT alone: WC in Linux's PAT, WT without ("nopat"). */
+static void report_pwt(void)
+{
+	struct kvm_memtype answer;
+	struct kvm_vm *vm;
+	void *hva;
+
+	if (!have_layer() || !have_driver())
+		return;
+	hva = map_host(SZ_4K, 0, MEMTYPE_TEST_PWT, MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_UNTRACKED);
+	TEST_ASSERT(hva != MAP_FAILED, "mmap: %s", strerror(errno));
+	vm = vm_create_barebones();
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, hva);
+	TEST_ASSERT(!get_memtype(vm, TEST_GPA, &answer), "KVM_GET_MEMTYPE: %s", strerror(errno));
+	ksft_print_msg("memtype-cell: row=KVM: host type of PWT effective=%s forced=no\n",
+		       kind_names[answer.host]);
+	kvm_vm_free(vm);
+}
+
 static void report_features(void)
 {
 	report("CPU: VMX", cpuinfo_has("flags", "vmx"));
@@ -59,6 +69,7 @@ static void report_features(void)
 	report("CPU: CLWB", cpuinfo_has("flags", "clwb"));
 	report("KVM: EPT", host_cpu_is_intel && get_kvm_intel_param_bool("ept"));
 	report("KVM: NPT", host_cpu_is_amd && get_kvm_amd_param_bool("npt"));
+	report_pwt();
 }
 
 static bool has_two_dimensional_paging(void)

@@ -7,6 +7,13 @@
  */
 #include "memtype_walk.h"
 
+/* Memory of which the second half is WC to the host */
+#ifdef __x86_64__
+#define HALF_WC		(MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_MIXED | MEMTYPE_TEST_SET_RAM)
+#else
+#define HALF_WC		(MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_MIXED)
+#endif
+
 /* KVM_GET_MEMTYPE: what it refuses, and that it follows the memslots. */
 FIXTURE(query)
 {
@@ -55,10 +62,7 @@ TEST_F(query, bad_input)
 	query.flags = 1u << 31;
 	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
 	query = good;
-	query.padding[0] = 1;
-	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
-	query = good;
-	query.padding[1] = 1ull << 63;
+	query.padding = 1ull << 63;
 	EXPECT_EQ(query_error(self->vm, &query), EINVAL);
 	query = good;
 	query.as_id = 2;
@@ -100,6 +104,7 @@ TEST_F(query, address_without_mapping)
 {
 	struct kvm_memtype answer, expected = {
 		.gpa = TEST_GPA, .refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED,
+		.end = TEST_GPA + SZ_2M,
 	};
 
 	if (!have_layer())
@@ -111,6 +116,49 @@ TEST_F(query, address_without_mapping)
 	ASSERT_EQ(munmap(self->hva, SZ_2M), 0);
 	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
 	EXPECT_EQ(memcmp(&answer, &expected, sizeof(answer)), 0);
+}
+
+/* One call for each range: up to another mapping, another type, the end of the memslot. */
+TEST_F(query, end)
+{
+	uint64_t gpa = TEST_GPA, half, end;
+	struct kvm_memtype answer;
+	void *hva;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	hva = mmap(self->hva + SZ_1M, SZ_64K, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, self->hva);
+	ASSERT_EQ(get_memtype(self->vm, gpa, &answer), 0);
+	EXPECT_EQ(answer.end, gpa + SZ_1M);
+	ASSERT_EQ(get_memtype(self->vm, gpa + SZ_1M + 1, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+	EXPECT_EQ(answer.end, gpa + SZ_1M + SZ_64K);
+	ASSERT_EQ(get_memtype(self->vm, gpa + SZ_1M + SZ_64K, &answer), 0);
+	EXPECT_EQ(answer.end, gpa + SZ_2M);
+
+	/*
+	 * Page by page, the second half WC. One call looks at 128 pages at most, so that
+	 * neither half is done by one; where the walk begins, no such limit of a call is
+	 * where the halves meet.
+	 */
+	gpa += SZ_2M;
+	half = gpa + HOST_SIZE / 2;
+	end = gpa + HOST_SIZE;
+	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC, HALF_WC);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region(self->vm, TEST_SLOT + 1, 0, gpa, HOST_SIZE, hva);
+	for (gpa += SZ_64K; gpa < end; gpa = answer.end) {
+		ASSERT_EQ(get_memtype(self->vm, gpa, &answer), 0);
+		EXPECT_EQ(answer.host, gpa < half ? KVM_MEMTYPE_WB : KVM_MEMTYPE_WC);
+		ASSERT_GT(answer.end, gpa);
+		ASSERT_LE(answer.end, gpa < half ? half : end);
+	}
+	EXPECT_EQ(gpa, end);
 }
 
 TEST_F(query, memslot_ioctls)
@@ -162,6 +210,7 @@ TEST_F(query, private_memory)
 		.mode = VM_MODE_DEFAULT, .type = KVM_X86_SW_PROTECTED_VM,
 	};
 	struct kvm_memtype answer;
+	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 	int fd;
 
@@ -169,7 +218,8 @@ TEST_F(query, private_memory)
 		SKIP(return, NO_LAYER);
 	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)))
 		SKIP(return, "no KVM_X86_SW_PROTECTED_VM");
-	vm = ____vm_create(shape);
+	vm = vm_create_shape_with_one_vcpu(shape, &vcpu, guest_main);
+	vcpu_args_set(vcpu, 1, 0);
 	fd = vm_create_guest_memfd(vm, SZ_2M, 0);
 	vm_set_user_memory_region2(vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA, SZ_2M, self->hva,
 				   fd, 0);
@@ -184,6 +234,17 @@ TEST_F(query, private_memory)
 	EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
 	EXPECT_EQ(get_memtype(vm, TEST_GPA + SZ_2M, &answer), 0);
 	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_UNMAPPED);
+
+	/* The exit is KVM's own: it asks for a conversion, and is no refusal of the layer's. */
+	map_as(vm, TEST_GVA, TEST_GPA + SZ_2M, KVM_MEMTYPE_WB);
+	commands[0] = (struct guest_command) { GUEST_READ, TEST_GVA, 0 };
+	sync_global_to_guest(vm, commands);
+	EXPECT_EQ(_vcpu_run(vcpu), -1);
+	EXPECT_EQ(errno, EFAULT);
+	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+	EXPECT_EQ(vcpu->run->memory_fault.gpa, TEST_GPA + SZ_2M);
+	EXPECT_EQ(vcpu->run->memory_fault.flags, KVM_MEMORY_EXIT_FLAG_PRIVATE);
+	EXPECT_EQ(vm_statistic(vm, "memtype_refused"), 0);
 	kvm_vm_free(vm);
 }
 #endif
@@ -230,6 +291,65 @@ TEST_F(refusal, unmapped)
 	check_refusal(_metadata, self->vcpu, TEST_GPA, TEST_GVA, KVM_MEMTYPE_REFUSAL_UNMAPPED,
 		      "unmapped");
 	EXPECT_EQ(vm_statistic(self->vm, "memtype_refused"), refused + 1);
+}
+
+/* A lack of memory is not about the page: the next access may find some. */
+TEST_F(refusal, no_memory)
+{
+	uint64_t refused = vm_statistic(self->vm, "memtype_refused");
+	void *hva;
+
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WB, MEMTYPE_TEST_NOMEM);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+	commands[0] = (struct guest_command) { GUEST_READ, TEST_GVA, 0 };
+	sync_global_to_guest(self->vm, commands);
+	EXPECT_EQ(_vcpu_run(self->vcpu), -1);
+	EXPECT_EQ(errno, EFAULT);
+	EXPECT_NE(self->vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+	EXPECT_EQ(vm_statistic(self->vm, "memtype_refused"), refused);
+}
+
+/* Nor is a signal that kills the process while a driver gets at the page. */
+TEST_F(refusal, killed)
+{
+	struct kvm_vcpu *vcpu;
+	int status, driver;
+	struct kvm_vm *vm;
+	long waiting;
+	void *hva;
+	pid_t pid;
+
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	driver = open(DRIVER, O_RDWR);
+	ASSERT_GE(driver, 0);
+	trace_event("kvm_memtype/kvm_memtype_refuse", true);
+	pid = fork();
+	if (!pid) {
+		hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WB, MEMTYPE_TEST_STUCK);
+		TEST_ASSERT(hva != MAP_FAILED, DRIVER ": %s", strerror(errno));
+		vm = create_vm(&vcpu, 1, 0);
+		vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+		map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+		run_guest(vcpu, GUEST_READ, TEST_GVA, 0);
+		_exit(1);
+	}
+	ASSERT_GT(pid, 0);
+	while (!(waiting = ioctl(driver, MEMTYPE_TEST_WAITING))) {
+		/* A child that has ended would never wait. */
+		ASSERT_EQ(waitpid(pid, &status, WNOHANG), 0);
+		usleep(1000);
+	}
+	ASSERT_EQ(waiting, 1);
+	close(driver);
+	ASSERT_EQ(kill(pid, SIGKILL), 0);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_TRUE(WIFSIGNALED(status));
+	trace_event("kvm_memtype/kvm_memtype_refuse", false);
+	EXPECT_FALSE(trace_has("kvm_memtype_refuse:", ""));
 }
 
 #ifdef __aarch64__

@@ -129,8 +129,6 @@ TEST_F(seeing, statistics)
 	uint64_t before = 0, after = 0;
 	int i;
 
-	if (!kvm_encodes_type())
-		SKIP(return, "with NPT there is no type for KVM to encode");
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		before += vm_statistic(self->vm, names[i]);
 	for (i = 0; i < SEEN_TOUCHED; i++)
@@ -142,7 +140,7 @@ TEST_F(seeing, statistics)
 	EXPECT_EQ(vm_statistic(self->vm, "memtype_refused"), 0);
 }
 
-/* Where KVM encodes a type, a fault asks the layer for it, and a trace event says so. */
+/* A fault asks the layer for the type, and a trace event says so. */
 TEST(fault_is_traced)
 {
 	struct kvm_vcpu *vcpu;
@@ -151,8 +149,6 @@ TEST(fault_is_traced)
 
 	if (!have_layer())
 		SKIP(return, NO_LAYER);
-	if (!kvm_encodes_type())
-		SKIP(return, "with NPT there is no type for KVM to encode");
 	vm = create_vm(&vcpu, 1, 0);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
 	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * How long does a change of the memslots wait for those who read the table in debugfs? The
+ * machine's TSC counts instructions, so that the answer does not depend on how fast it is.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "memtype_walk.h"
+
+/* Mapped by pages of 4 KiB, all of which are the zero page. */
+#define BIG_GPA		(4ull * SZ_1G)
+#define BIG_SIZE	(SZ_1G + SZ_512M)
+#define BIG_SLOT	TEST_SLOT
+#define SMALL_SLOT	(TEST_SLOT + 1)
+#define READERS		2
+#define ROUNDS		50
+#define WARM_UP		5
+/* In instructions, each of which takes a nanosecond. */
+#define MORE		10000000ull
+
+FIXTURE(table)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	void *page;
+};
+
+static void guest_nothing(void)
+{
+}
+
+FIXTURE_SETUP(table)
+{
+	struct kvm_pre_fault_memory range = { .gpa = BIG_GPA, .size = BIG_SIZE };
+	void *big;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	self->vm = vm_create_with_one_vcpu(&self->vcpu, guest_nothing);
+	self->page = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(self->page, MAP_FAILED);
+	big = mmap(NULL, BIG_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(big, MAP_FAILED);
+	ASSERT_EQ(madvise(big, BIG_SIZE, MADV_NOHUGEPAGE), 0);
+	ASSERT_EQ(madvise(big, BIG_SIZE, MADV_POPULATE_READ), 0);
+	vm_set_user_memory_region(self->vm, BIG_SLOT, 0, BIG_GPA, BIG_SIZE, big);
+	while (range.size)
+		ASSERT_EQ(__vcpu_ioctl(self->vcpu, KVM_PRE_FAULT_MEMORY, &range), 0);
+}
+
+FIXTURE_TEARDOWN(table)
+{
+	if (self->vm)
+		kvm_vm_free(self->vm);
+}
+
+static atomic_bool stop;
+
+/* Reads to the end; how many KiB the table says that are mapped. */
+static unsigned long read_table(struct kvm_vm *vm)
+{
+	unsigned long mapped, most = 0;
+	char path[128], line[256];
+	FILE *table;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/memtype", getpid(), vm->fd);
+	table = fopen(path, "r");
+	TEST_ASSERT(table, "%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), table)) {
+		if (sscanf(line, "%*d %*x %*x %*d %*s %*s %*s %*s %*s %*s %lu", &mapped) == 1)
+			most = max(most, mapped);
+	}
+	fclose(table);
+	return most;
+}
+
+/* Takes the CPU only while nobody else wants it: what others wait for is not the CPU. */
+static void *read_tables(void *data)
+{
+	struct sched_param param = {};
+	unsigned long tables = 0;
+
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_IDLE, &param), "SCHED_IDLE");
+	for (; !stop; tables++)
+		read_table(data);
+	return (void *)tables;
+}
+
+/* The longest of many changes, in instructions; the first ones are not counted. */
+static uint64_t longest_change(struct kvm_vm *vm, void *page)
+{
+	uint64_t start, took, longest = 0;
+	int i;
+
+	for (i = -WARM_UP; i < ROUNDS; i++) {
+		start = rdtsc();
+		vm_set_user_memory_region(vm, SMALL_SLOT, 0, TEST_GPA, SZ_4K, page);
+		vm_set_user_memory_region(vm, SMALL_SLOT, 0, TEST_GPA, 0, page);
+		took = rdtsc() - start;
+		if (i >= 0)
+			longest = max(longest, took);
+		/* Let the readers get somewhere else. */
+		usleep(1000 * (i & 7));
+	}
+	return longest;
+}
+
+TEST_F(table, memslots_wait)
+{
+	uint64_t alone, beside;
+	pthread_t readers[READERS];
+	void *tables;
+	int i;
+
+	ASSERT_EQ(read_table(self->vm), BIG_SIZE / SZ_1K);
+	alone = longest_change(self->vm, self->page);
+	for (i = 0; i < READERS; i++)
+		ASSERT_EQ(pthread_create(&readers[i], NULL, read_tables, self->vm), 0);
+	beside = longest_change(self->vm, self->page);
+	stop = true;
+	for (i = 0; i < READERS; i++) {
+		pthread_join(readers[i], &tables);
+		EXPECT_GT((unsigned long)tables, 0);
+	}
+	ksft_print_msg("the longest change: %lu instructions alone, %lu beside readers\n", alone,
+		       beside);
+	EXPECT_LE(beside, alone + MORE);
+}
+
+TEST_HARNESS_MAIN
