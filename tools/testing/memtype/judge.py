@@ -42,7 +42,7 @@ SPLAT = re.compile(
 NAMELESS = re.compile(r"^(\s*(?:not )?ok \d+) # (\w+) (.*)$")
 ANY_CELL = re.compile(r"^\s*# memtype-cell:")
 CELL = re.compile(
-    r"^\s*# memtype-cell: row=(.+?) effective=(\S+) forced=(yes|no)( computed=yes)?$")
+    r"^\s*# memtype-cell: row=(.+?) effective=(\S+) forced=(yes|no)$")
 # By this a program says that it ends before its tests do.
 BAIL_OUT = re.compile(r"Bail out!")
 # Of kunit_parser.TestStatus, those of a test that has come to its end.
@@ -275,7 +275,6 @@ class Judge:
             cell = self.result(test.suite, row, status, reason, segment, re.compile(
                 rf"^\s*# memtype-cell: row={re.escape(row)} "))
             cell.row, cell.value, cell.expected = row, value, expected
-            cell.computed = bool(match[4])
             results.append(cell)
         return results, wanted
 

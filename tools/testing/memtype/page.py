@@ -28,15 +28,13 @@ LEGEND = {
 }
 # A suite with so many rows is one group.
 WHOLE = 12
-COMPUTED = ("A value with * in a hatched cell was computed by the test itself from what it set up; "
-            "nobody read it from page tables or hardware.")
 STYLE = """
 :root { color-scheme: light dark; --text: #1d2126; --dim: #5c6570; --back: #fff; --head: #f1f3f5;
-  --line: #d5d9de; --link: #0b57a4; --hatch: #0000000f; --pass: #e3f4e6; --xfail: #d8ebf8;
+  --line: #d5d9de; --link: #0b57a4; --hover: #0000000f; --pass: #e3f4e6; --xfail: #d8ebf8;
   --skip: #fff2c9; --not-run: #e6e1f6; --fail: #f8c9c5; --crash: #f2aaa3; --hang: #f5b8d2;
   --timeout: #f8cba4; --bad: #b3261e; --good: #1b6e34 }
 @media (prefers-color-scheme: dark) { :root { --text: #dfe3e8; --dim: #98a2ad; --back: #15181c;
-  --head: #22272d; --line: #3a4149; --link: #82b7f2; --hatch: #ffffff14; --pass: #163320;
+  --head: #22272d; --line: #3a4149; --link: #82b7f2; --hover: #ffffff14; --pass: #163320;
   --xfail: #15364c; --skip: #453a12; --not-run: #352f55; --fail: #702a26; --crash: #8a2019;
   --hang: #702448; --timeout: #71400f; --bad: #ff8a80; --good: #7fd69a } }
 * { box-sizing: border-box }
@@ -56,7 +54,7 @@ th { background: var(--head); font-weight: 500 }
 thead th { position: sticky; top: 0; z-index: 2; vertical-align: bottom }
 th:first-child { position: sticky; left: 0; z-index: 1 } thead th:first-child { z-index: 3 }
 .grid td { text-align: center; font-size: 13px; padding: .15em .35em; min-width: 2.7em }
-.grid tbody tr:hover > * { box-shadow: inset 0 0 0 99px var(--hatch) }
+.grid tbody tr:hover > * { box-shadow: inset 0 0 0 99px var(--hover) }
 .turned span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap }
 .turned { padding: .4em .2em; text-align: center }
 .pass { background: var(--pass) } .xfail { background: var(--xfail) }
@@ -64,8 +62,6 @@ th:first-child { position: sticky; left: 0; z-index: 1 } thead th:first-child { 
 .fail { background: var(--fail) } .crash { background: var(--crash) }
 .hang { background: var(--hang) } .timeout { background: var(--timeout) }
 td.failed { font-weight: 600 }
-.computed { background-image: repeating-linear-gradient(135deg, var(--hatch) 0 4px,
-  transparent 4px 8px) }
 .badge { border-radius: .3em; padding: .1em .5em; font-weight: 600 }
 .failure { border: 1px solid var(--line); border-left: .4em solid var(--bad); border-radius: .3em;
   padding: .6em 1em; margin: .8em 0 } .failure:target { outline: 2px solid var(--link) }
@@ -231,7 +227,6 @@ class Page:
         has = summary.distinct(slug(result["status"]) for result in cell.results)
         has += ["failed"] if cell.failed else []
         classes = [self.classes[machine], slug(cell.status)]
-        classes += ["computed"] if cell.computed else []
         classes += ["failed"] if cell.failed else []
         text = breakable(cell.text, ",:")
         place = next((self.places[id(result)] for result in cell.results
@@ -342,7 +337,7 @@ cell. An empty cell: not a test of this machine.</p>
 {self.suites()}
 <details><summary>What the colours mean</summary>{self.legend()}</details>
 <h2>Memory types and other rows</h2>
-<p>What the tests of a suite report. {COMPUTED}</p>
+<p>What the tests of a suite report.</p>
 {self.types()}
 <h2>Expected failures</h2>
 {self.folded(XFAIL)}

@@ -27,8 +27,6 @@ GAP = 2                 # between columns
 LOGS = 8                # so many failures are printed with a log,
 LOG_LINES = 20          # each with so many lines of it
 ROWS = 6                # and so many of its rows
-COMPUTED = ("* the test computed this type itself, from what it set up; nobody read it from page "
-            "tables or hardware")
 
 
 class Terminal:
@@ -160,14 +158,13 @@ def alike(found: Table) -> Table:
 
 def types(matrix: dict[str, Any], causes: Causes, terminal: Terminal) -> list[str]:
     """The rows of memory types that say something about the machines: where they differ."""
-    lines, total, computed = [], 0, False
+    lines, total = [], 0
     for suite, results in summary.by_suite(matrix).items():
         rows = summary.type_rows(results)
         total += len(rows)
         for arch in summary.arches(matrix):
             found = alike(summary.table(summary.machines_of(matrix, arch), rows,
                                         lambda some: summary.row_cell(some, causes)))
-            computed |= any(cell.computed for cell in found.cells.values())
             if found.rows:
                 lines += [f"{suite}, {arch}",
                           *draw(found, {name: name for name in found.machines}, terminal)]
@@ -176,7 +173,7 @@ def types(matrix: dict[str, Any], causes: Causes, terminal: Terminal) -> list[st
     said = terminal.wrap(
         f"Rows of memory types, {total} in all. Here are those that machines of one architecture "
         "read differently, once where several read alike; all are in report.html.")
-    return [*said, "", *lines, *(terminal.wrap(COMPUTED) if computed else [])]
+    return [*said, "", *lines]
 
 
 def excerpt(result: Record, terminal: Terminal) -> list[str]:

@@ -31,7 +31,6 @@ class Result:
     status: str
     value: str = ""
     expected: str = ""
-    computed: bool = False
     seconds: float = 0.0
     reason: str = ""
     cause: str = ""

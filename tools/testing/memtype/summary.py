@@ -188,7 +188,6 @@ class Cell:
     text: str
     results: list[Record]
     failed: bool = False
-    computed: bool = False
 
 
 def row_cell(results: list[Record], causes: Causes) -> Cell:
@@ -197,10 +196,10 @@ def row_cell(results: list[Record], causes: Causes) -> Cell:
     shown = (bad or results)[0]
     if not shown["value"]:
         return Cell(shown["status"], shown["status"], results, bool(bad))
-    text = f"{shown['value']}*" if shown["computed"] else str(shown["value"])
+    text = str(shown["value"])
     if bad:
         text += f" ≠ {shown['expected'] or 'none'}"
-    return Cell(shown["status"], text, results, bool(bad), shown["computed"])
+    return Cell(shown["status"], text, results, bool(bad))
 
 
 def suite_cell(results: list[Record], causes: Causes) -> Cell:

@@ -47,10 +47,8 @@ CONFIG_FTRACE, CONFIG_DEBUG_FS, CONFIG_IOMMUFD, CONFIG_VFIO_PCI with
 CONFIG_VFIO_DEVICE_CDEV. Of VFIO BARs, only those of QEMU's edu and display are
 tested; without these devices, those tests skip.
 
-Lines "# memtype-cell:" say which type the CPU used; with "computed=yes", no
-entry of a page table says it, but the test by the CPU's manual. The memtype
-matrix compares them with what each of its emulated machines must have, run.sh
-does not.
+Lines "# memtype-cell:" say which type the CPU used. The memtype matrix
+compares them with what each of its emulated machines must have, run.sh does not.
 Documentation/virt/kvm/memtype.rst says what to expect.
 """
 

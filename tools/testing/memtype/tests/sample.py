@@ -11,7 +11,7 @@ CRASH = {"suite": "s/dies", "row": "s/dies", "test": "program"}
 
 def result(status: str, **values: Any) -> dict[str, Any]:
     return {"machine": "a", "suite": "s", "test": "t", "row": values.get("suite", "s"),
-            "status": status, "value": "", "expected": "", "computed": False, "seconds": 1.5,
+            "status": status, "value": "", "expected": "", "seconds": 1.5,
             "reason": "", "cause": "", "log": [],
             "console": "" if status in ("skip", "not run") else
             f"{values.get('machine', 'a')}/console.log", "repeat": "make matrix", **values}
@@ -40,7 +40,7 @@ def row(name: str, machine: str, value: str, expected: str = "", **values: Any) 
 MATRIX = matrix(
     result("pass"), result("pass", test="u"), result("xfail", test="v", reason="no <feature>"),
     result("skip", machine="b", reason="no <device>"),
-    row("guest WC", "a", "forced", computed=True), row("guest WC", "b", "WB", "WC", log=LOG),
+    row("guest WC", "a", "forced"), row("guest WC", "b", "WB", "WC", log=LOG),
     row("guest WC", "c", "WB", "WC"), row("x: guest UC", "a", "UC"), row("x: guest UC", "b", "UC"),
     result("crash", **CRASH, machine="a", reason="Kernel panic", log=["<0>oops", "end of it"]),
     *(result("not run", suite=suite, test="program", cause="a s/dies program")

@@ -74,14 +74,6 @@ class Judged(unittest.TestCase):
         result = self.one(way("skip-all", rows={"a value": {"m": "WB"}}))["a value"]
         self.assertEqual(result.status, FAIL)
 
-    def test_computed(self) -> None:
-        lines = [line.replace("forced=no", "forced=no computed=yes")
-                 for line in self.recorded("ways")]
-        test = way("pass", rows={"a value": {"m": "WB"}})
-        for given, computed in ((lines, True), (self.recorded("ways"), False)):
-            result = self.judge(given, test)[test.suite, "a value"]
-            self.assertEqual((result.status, result.computed), (PASS, computed))
-
     def test_forced(self) -> None:
         lines = [line.replace("forced=no", "forced=yes") for line in self.recorded("ways")]
         test = way("pass", rows={"a value": {"m": "forced"}})

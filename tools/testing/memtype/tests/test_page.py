@@ -142,10 +142,6 @@ class Page(unittest.TestCase):
         self.assertIn("2 suites on a did not run because of it</summary>s/after, s/last<",
                       self.html)
 
-    def test_computed(self) -> None:
-        found = [text for classes, text, _ in cells(self.tags) if "computed" in classes.split()]
-        self.assertEqual(found, ["forced*"])
-
     def test_every_status_is_styled(self) -> None:
         for status in STATUSES:
             name = status.replace(" ", "-")
