@@ -314,9 +314,8 @@ static inline long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp)
 static inline void kvm_memtype_exit_barrier(void)
 {
 	smp_mb__after_srcu_read_lock();
-	/* Empties the guest's WC buffers. */
 	if (!IS_ENABLED(CONFIG_SMP))
-		mb();
+		mb();	/* empties the guest's WC buffers */
 }
 
 #endif /* _LINUX_KVM_MEMTYPE_H */
