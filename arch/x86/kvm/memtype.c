@@ -316,18 +316,7 @@ static_assert(ACC_MEMTYPE_MASK < PAGE_SIZE);
 /* The memory type of an EPT entry, of which the CPU (or for L1's, KVM) accepts no other. */
 static enum memtype_kind kvm_memtype_ept_kind(u64 entry)
 {
-	switch ((entry & VMX_EPT_MT_MASK) >> VMX_EPT_MT_EPTE_SHIFT) {
-	case MTRR_TYPE_WRBACK:
-		return MEMTYPE_WB;
-	case MTRR_TYPE_WRTHROUGH:
-		return MEMTYPE_WT;
-	case MTRR_TYPE_WRPROT:
-		return MEMTYPE_WP;
-	case MTRR_TYPE_WRCOMB:
-		return MEMTYPE_WC;
-	default:
-		return MEMTYPE_UC;
-	}
+	return mtrr_memtype((entry & VMX_EPT_MT_MASK) >> VMX_EPT_MT_EPTE_SHIFT);
 }
 
 /**

@@ -56,18 +56,7 @@ enum memtype_kind mtrr_pfn_memtype(unsigned long pfn)
 	if (!(memory_caching_control & CACHE_MTRR))
 		return MEMTYPE_NONE;
 
-	switch (mtrr_type_lookup(paddr, paddr + PAGE_SIZE, &uniform)) {
-	case MTRR_TYPE_WRBACK:
-		return MEMTYPE_WB;
-	case MTRR_TYPE_WRTHROUGH:
-		return MEMTYPE_WT;
-	case MTRR_TYPE_WRPROT:
-		return MEMTYPE_WP;
-	case MTRR_TYPE_WRCOMB:
-		return MEMTYPE_WC;
-	default:
-		return MEMTYPE_UC;
-	}
+	return mtrr_memtype(mtrr_type_lookup(paddr, paddr + PAGE_SIZE, &uniform));
 }
 EXPORT_SYMBOL_NS_GPL(mtrr_pfn_memtype, KVM_MEMTYPE);
 
