@@ -282,31 +282,26 @@ static void *run_vcpu(void *data)
 
 static void *read_tables(void *unused)
 {
-	char path[128], text[4096];
-	ssize_t length;
-	int fd;
+	char line[256];
+	FILE *table;
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/memtype", getpid(), vm->fd);
 	for (; !stop; usleep(READER_PAUSE)) {
-		fd = open(path, O_RDONLY);
-		TEST_ASSERT(fd >= 0, "%s: %s", path, strerror(errno));
-		do {
-			length = read(fd, text, sizeof(text));
-		} while (length > 0);
-		TEST_ASSERT(!length, "%s: %s", path, strerror(errno));
-		close(fd);
+		table = open_table(vm);
+		while (fgets(line, sizeof(line), table))
+			;
+		TEST_ASSERT(!ferror(table), "the table: %s", strerror(errno));
+		fclose(table);
 		tables++;
 	}
 	return NULL;
 }
 
-static int driver_file(uint32_t prot, uint32_t flags)
+static int driver_piece(uint32_t prot, uint32_t flags)
 {
 	struct memtype_test_setup setup = { .size = PIECE, .prot = prot, .flags = flags };
-	int fd = open(DRIVER, O_RDWR);
+	int fd = driver_file(&setup);
 
-	TEST_ASSERT(fd >= 0 && !ioctl(fd, MEMTYPE_TEST_SETUP, &setup), DRIVER ": %s",
-		    strerror(errno));
+	TEST_ASSERT(fd >= 0, DRIVER ": %s", strerror(errno));
 	return fd;
 }
 
@@ -365,10 +360,10 @@ int main(int argc, char **argv)
 	files[BACKING_SHMEM] = memfd_create("backing", 0);
 	TEST_ASSERT(!ftruncate(files[BACKING_SHMEM], PIECE), "memfd");
 	files[BACKING_EMPTY_FILE] = memfd_create("empty", 0);
-	files[BACKING_MIXEDMAP] = driver_file(MEMTYPE_TEST_WB, MEMTYPE_TEST_MIXEDMAP);
-	files[BACKING_WC] = driver_file(MEMTYPE_TEST_WC,
-					MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_UNTRACKED);
-	files[BACKING_MKWRITE] = driver_file(MEMTYPE_TEST_WB, MEMTYPE_TEST_MKWRITE);
+	files[BACKING_MIXEDMAP] = driver_piece(MEMTYPE_TEST_WB, MEMTYPE_TEST_MIXEDMAP);
+	files[BACKING_WC] = driver_piece(MEMTYPE_TEST_WC,
+					 MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_UNTRACKED);
+	files[BACKING_MKWRITE] = driver_piece(MEMTYPE_TEST_WB, MEMTYPE_TEST_MKWRITE);
 	span = mmap(NULL, SPAN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(span != MAP_FAILED, "mmap");
 	/* Xorshift never leaves 0, and takes a while to leave small numbers. */

@@ -579,6 +579,32 @@ static inline void reserve_hugepages(void)
 	TEST_ASSERT(!write_file(HUGEPAGES, NR_HUGEPAGES), "no huge pages");
 }
 
+/* The table of the VM in debugfs */
+static inline FILE *open_table(const struct kvm_vm *vm)
+{
+	char path[128];
+	FILE *table;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/memtype", getpid(), vm->fd);
+	table = fopen(path, "r");
+	TEST_ASSERT(table, "%s: %s", path, strerror(errno));
+	return table;
+}
+
+/* A file of the driver that maps what @setup says; -1 with errno if the driver refuses. */
+static inline int driver_file(const struct memtype_test_setup *setup)
+{
+	int fd = open(DRIVER, O_RDWR), error;
+
+	TEST_ASSERT(fd >= 0, DRIVER ": %s", strerror(errno));
+	if (!ioctl(fd, MEMTYPE_TEST_SETUP, setup))
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
 /*
  * Maps memory, or with @phys a device's, as @prot and @flags say (MEMTYPE_TEST_*);
  * 2M-aligned. Returns MAP_FAILED and sets errno if the driver refuses.
@@ -588,17 +614,16 @@ static inline void *map_host(uint64_t size, uint64_t phys, uint32_t prot, uint32
 	struct memtype_test_setup setup = {
 		.size = size, .phys = phys, .prot = prot, .flags = flags,
 	};
-	int fd = open(DRIVER, O_RDWR), error;
-	void *hva = MAP_FAILED;
+	int fd = driver_file(&setup), error;
+	void *hva;
 	char *room;
 
-	TEST_ASSERT(fd >= 0, DRIVER ": %s", strerror(errno));
-	if (!ioctl(fd, MEMTYPE_TEST_SETUP, &setup)) {
-		room = mmap(NULL, size + SZ_2M, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		TEST_ASSERT(room != MAP_FAILED, "mmap: %s", strerror(errno));
-		room += -(uintptr_t)room & (SZ_2M - 1);
-		hva = mmap(room, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-	}
+	if (fd < 0)
+		return MAP_FAILED;
+	room = mmap(NULL, size + SZ_2M, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(room != MAP_FAILED, "mmap: %s", strerror(errno));
+	room += -(uintptr_t)room & (SZ_2M - 1);
+	hva = mmap(room, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 	/* The mapping keeps the file open. */
 	error = errno;
 	close(fd);

@@ -106,11 +106,18 @@ static const char *no_nested_ept(void)
 	return have_layer() ? NULL : NO_LAYER;
 }
 
-/* What of L1's memory is of interest is in TEST_SLOT, which the caller adds. */
-static void create_nested(struct nested *nested, uint64_t policy, bool no_ad)
+/*
+ * Creates it, or says why there is none. What of L1's memory is of interest is in
+ * TEST_SLOT, which the caller adds.
+ */
+static const char *try_nested(struct nested *nested, uint64_t policy, bool no_ad)
 {
-	struct kvm_vm *vm = vm_create(1);
+	const char *reason = no_nested_ept();
+	struct kvm_vm *vm;
 
+	if (reason)
+		return reason;
+	vm = vm_create(1);
 	nested->vm = vm;
 	if (policy)
 		TEST_ASSERT(!__vm_enable_cap(vm, KVM_CAP_MEMTYPE, policy), "KVM_CAP_MEMTYPE: %s",
@@ -120,6 +127,7 @@ static void create_nested(struct nested *nested, uint64_t policy, bool no_ad)
 	nested->vmx = vcpu_alloc_vmx(vm, &nested->vmx_gva);
 	vcpu_args_set(nested->vcpu, 2, nested->vmx_gva, no_ad);
 	prepare_eptp(nested->vmx, vm, 0);
+	return have_probe(nested->vcpu) ? NULL : NO_PROBE;
 }
 
 static void free_nested(struct nested *nested)
@@ -178,10 +186,9 @@ static void change_l2(struct nested *nested, uint64_t gpa, uint64_t size, uint64
 	uint64_t entry_gpa, entry = *l1_entry(nested, gpa, size, &entry_gpa);
 
 	entry &= ~(EPT_RWX | TYPE(7, 1) << 3);
-	run_guest(nested->vcpu, GUEST_WRITE, TABLE_GVA + (entry_gpa & (SZ_4K - 1)),
-		  entry | permissions | type << 3);
-	TEST_ASSERT(*l1_entry(nested, gpa, size, NULL) == (entry | permissions | type << 3),
-		    "L1 did not write its entry");
+	entry |= permissions | type << 3;
+	run_guest(nested->vcpu, GUEST_WRITE, TABLE_GVA + (entry_gpa & (SZ_4K - 1)), entry);
+	TEST_ASSERT(*l1_entry(nested, gpa, size, NULL) == entry, "L1 did not write its entry");
 }
 
 /*
@@ -362,9 +369,9 @@ FIXTURE_SETUP(nested)
 	if (reason)
 		SKIP(return, "%s", reason);
 
-	create_nested(&self->nested, variant->policy, variant->no_ad);
-	if (!have_probe(self->nested.vcpu))
-		SKIP(return, NO_PROBE);
+	reason = try_nested(&self->nested, variant->policy, variant->no_ad);
+	if (reason)
+		SKIP(return, "%s", reason);
 	if (variant->noncoherent_dma)
 		set_noncoherent_dma(self->nested.vcpu, true);
 	if (variant->flags) {
@@ -419,11 +426,10 @@ FIXTURE(honor)
 
 FIXTURE_SETUP(honor)
 {
-	if (no_nested_ept())
-		SKIP(return, "%s", no_nested_ept());
-	create_nested(&self->nested, KVM_MEMTYPE_POLICY_HONOR, false);
-	if (!have_probe(self->nested.vcpu))
-		SKIP(return, NO_PROBE);
+	const char *reason = try_nested(&self->nested, KVM_MEMTYPE_POLICY_HONOR, false);
+
+	if (reason)
+		SKIP(return, "%s", reason);
 }
 
 FIXTURE_TEARDOWN(honor)
@@ -608,11 +614,10 @@ FIXTURE(legacy)
 
 FIXTURE_SETUP(legacy)
 {
-	if (no_nested_ept())
-		SKIP(return, "%s", no_nested_ept());
-	create_nested(&self->nested, KVM_MEMTYPE_POLICY_LEGACY, false);
-	if (!have_probe(self->nested.vcpu))
-		SKIP(return, NO_PROBE);
+	const char *reason = try_nested(&self->nested, KVM_MEMTYPE_POLICY_LEGACY, false);
+
+	if (reason)
+		SKIP(return, "%s", reason);
 }
 
 FIXTURE_TEARDOWN(legacy)

@@ -42,13 +42,10 @@ FIXTURE_TEARDOWN(seeing)
 /* Reads the table of the VM; the line that starts at TEST_GPA, and how many there are. */
 static int read_table(struct kvm_vm *vm, char line[256])
 {
-	char path[128], found[256];
+	FILE *table = open_table(vm);
+	char found[256];
 	int lines = 0;
-	FILE *table;
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/memtype", getpid(), vm->fd);
-	table = fopen(path, "r");
-	TEST_ASSERT(table, "%s: %s", path, strerror(errno));
 	line[0] = '\0';
 	while (fgets(found, sizeof(found), table)) {
 		lines++;
@@ -294,9 +291,8 @@ TEST(example)
 		if (blob.size) {
 			if (examples[i].is_mmio)
 				blob.phys = frame_buffer();
-			driver = open(DRIVER, O_RDWR);
+			driver = driver_file(&blob);
 			ASSERT_GE(driver, 0);
-			ASSERT_EQ(ioctl(driver, MEMTYPE_TEST_SETUP, &blob), 0);
 			snprintf(fd, sizeof(fd), "%d", driver);
 			argument = fd;
 		}

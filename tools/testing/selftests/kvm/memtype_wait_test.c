@@ -63,12 +63,9 @@ static atomic_bool stop;
 static unsigned long read_table(struct kvm_vm *vm)
 {
 	unsigned long mapped, most = 0;
-	char path[128], line[256];
-	FILE *table;
+	FILE *table = open_table(vm);
+	char line[256];
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/memtype", getpid(), vm->fd);
-	table = fopen(path, "r");
-	TEST_ASSERT(table, "%s: %s", path, strerror(errno));
 	while (fgets(line, sizeof(line), table)) {
 		if (sscanf(line, "%*d %*x %*x %*d %*s %*s %*s %*s %*s %*s %lu", &mapped) == 1)
 			most = max(most, mapped);
