@@ -22,6 +22,13 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 class Unavailable(Error):
     """What a machine needs cannot be had here: its tests are skipped, for this reason."""
 
+    @classmethod
+    def after(cls, what: str, error: Exception) -> Unavailable:
+        """With the one line that says why, of all that a command said."""
+        lines = str(error).splitlines()
+        why = next((line for line in lines if line.startswith("E: ")), lines[-1])
+        return cls(f"needs {what}, which cannot be had: {why}")
+
 
 def download(package: str, state: Path, *options: str) -> Path:
     """A Debian package, with a package manager state of our own: the user's is left alone."""
@@ -98,9 +105,7 @@ def qemu10() -> Path:
                 fail("that of the backports does not run here, or is older")
             fresh.rename(root)
     except (Error, OSError) as error:
-        lines = str(error).splitlines()
-        why = next((line for line in lines if line.startswith("E: ")), lines[-1])
-        raise Unavailable(f"needs QEMU 10, which cannot be had: {why}") from error
+        raise Unavailable.after("QEMU 10", error) from error
     return root / name
 
 

@@ -78,6 +78,8 @@ class Boot:
             places["qemu10"] = debian.qemu10()
         if "{rootfs}" in machine.command:
             places["rootfs"] = rootfs.directory(machine.arch)
+        if "{rootfs11}" in machine.command:
+            places["rootfs11"] = rootfs.qemu11(machine.arch)
         self.command = shlex.split(machine.command.format(**places))
         initrd = self.directory / "initrd"
         build.initramfs(machine.arch, list(self.tests.values()), initrd, shell, self.guest(image))

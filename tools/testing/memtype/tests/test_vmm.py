@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -12,11 +13,13 @@ from unittest import mock
 
 import build
 import debian
-import tables
 import machine
+import matrix
 import rootfs
-from tables import Test
+import tables
+from results import SKIP
 from settings import Error
+from tables import Test
 
 # Stands for debootstrap: "downloads" a package that is built here.
 DEBOOTSTRAP = """#!/bin/sh
@@ -31,7 +34,8 @@ dpkg-deb --build {top}/package "$target/var/cache/apt/archives/qemu-system-arm_1
 APT_CONFIG = """#!/bin/sh
 [ ! -e {top}/apt-proxy ] || echo "P='$(cat {top}/apt-proxy)'"
 """
-CONTROL = "Package: qemu-system-arm\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: b\n"
+CONTROL = ("Package: qemu-system-arm\nVersion: {}\nArchitecture: all\nMaintainer: a\n"
+           "Description: b\n")
 
 
 class Rootfs(unittest.TestCase):
@@ -39,7 +43,8 @@ class Rootfs(unittest.TestCase):
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.top = Path(scratch.name)
-        for name, text in (("package/DEBIAN/control", CONTROL), ("package/usr/bin/qemu", "qemu"),
+        for name, text in (("package/DEBIAN/control", CONTROL.format("1")),
+                           ("package/usr/bin/qemu", "qemu"),
                            ("package/DEBIAN/md5sums", "0  usr/bin/qemu\n"),
                            ("bin/debootstrap", DEBOOTSTRAP.format(top=self.top)),
                            ("bin/apt-config", APT_CONFIG.format(top=self.top)), ("archive", "")):
@@ -54,6 +59,10 @@ class Rootfs(unittest.TestCase):
                                             lambda: ("http://archive.example/debian/", "testing")))
         self.enterContext(mock.patch.dict(os.environ, http_proxy="",
                                           PATH=f"{self.top}/bin:{os.environ['PATH']}"))
+
+    def version(self, version: str) -> None:
+        """The package of the archive has this version."""
+        (self.top / "package/DEBIAN/control").write_text(CONTROL.format(version))
 
     def test_made_once(self) -> None:
         rootfs.make("arm64")
@@ -77,6 +86,33 @@ class Rootfs(unittest.TestCase):
         (self.top / "archive").touch()
         rootfs.make("arm64")
         self.assertTrue((rootfs.directory("arm64") / "usr/bin/qemu").exists())
+
+    def test_qemu11(self) -> None:
+        """Of another suite of the same archive, beside this Debian's own; made once."""
+        self.version("1:11.1.3+ds-1")
+        rootfs.make("arm64")
+        root = rootfs.qemu11("arm64")
+        self.assertEqual((self.top / "asked").read_text().split()[-3:],
+                         ["unstable", f"{root}.new", "http://archive.example/debian/"])
+        self.assertEqual(sorted(path.name for path in root.parent.iterdir()),
+                         ["arm64", "arm64-unstable"])
+        (self.top / "archive").unlink()
+        self.assertEqual(rootfs.qemu11("arm64"), root)
+
+    def test_no_qemu11(self) -> None:
+        """The machine that needs it is skipped, for the reason, and nothing is booted."""
+        item = dataclasses.replace(tables.all_machines()["x86-amd-vmm11"], arch="arm64")
+        for version, said in (("1:10.2.2+ds-3", "Debian unstable has 10.2.2+ds-3"),
+                              ("9", "Debian unstable has 9"), ("", "E: no archive")):
+            self.version(version or "11")
+            if not version:
+                (self.top / "archive").unlink()
+            with self.subTest(said), mock.patch.object(machine, "BUILD", self.top / "build"):
+                _, results = matrix.run_one(item, [Test("memtype/a", [item.name])], Path("/none"),
+                                            matrix.Progress([item.name]), self.top / "out")
+                self.assertEqual([result.status for result in results], [SKIP, SKIP])
+                self.assertIn(f"needs QEMU 11, which cannot be had: {said}", results[0].reason)
+            shutil.rmtree(self.top / "build")
 
     def test_errors(self) -> None:
         """No traceback if a tool is missing, and no wait without end."""

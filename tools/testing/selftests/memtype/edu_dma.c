@@ -2,7 +2,7 @@
 /*
  * Has QEMU's edu device copy memory of this program to itself and back, as a
  * driver in user space does, says where its registers are, and keeps them
- * mapped until a line comes.
+ * mapped until a line comes; then it reads one of them once more.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -114,5 +114,6 @@ int main(void)
 
 	printf("copied, BAR 0 at 0x%llx\n", (unsigned long long)bar);
 	getchar();
+	printf("%d of %d bytes\n", (int)edu_read(registers, EDU_COUNT), BYTES);
 	return 0;
 }

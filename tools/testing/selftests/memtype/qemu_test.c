@@ -4,7 +4,7 @@
  *
  * It and its libraries come by 9p (tools/testing/memtype/rootfs.py). Its guests boot this same
  * kernel to a shell, and run programs there: fill_screen, whose colour QEMU must then see, and
- * edu_dma, which makes a device that is passed through do DMA.
+ * edu_dma, which makes a device that is passed through do DMA, and reads its registers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,17 +25,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/kvm_memtype.h>
+
 #include "../kselftest_harness.h"
 #include "no_timeout.h"
 #include "../iommu/vfio_device.h"
 
 #define ROOT		"/debian"
+#define ERRORS		"/tmp/errors"
 #define SCREEN		"/tmp/screen.ppm"
 #define SCREENDUMP	"\"arguments\": {\"filename\": \"" SCREEN "\"}"
 #define COLOUR		"336699"
 #define MEMORY		"256M"
 #define MEMORY_PAGES	(256l << 20 >> 12)
 #define MAX_ARGS	64
+/* How a monitor answers a command that has worked */
+#define DONE		"{\"return\": {"
+#define EDU_DMA		"/memtype/memtype/edu_dma"
 /* What a command that fails makes the guest's shell say, and how */
 #define FAILED		"failed1"
 #define OR_FAILED	" || echo failed$((1))"
@@ -114,6 +120,20 @@ static char *output_of(const char *root, char *const argv[])
 	return waitpid(pid, &status, 0) == pid && !status ? text : NULL;
 }
 
+/* What QEMU has said on its standard error output, all of which is printed. */
+static char *errors(void)
+{
+	static char text[1 << 16];
+	int fd = open(ROOT ERRORS, O_RDONLY);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	for (char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+		ksft_print_msg("! %.*s\n", (int)strcspn(line, "\n"), line);
+	return text;
+}
+
 struct vmm {
 	pid_t pid;
 	int console, monitor;
@@ -151,6 +171,7 @@ static char *read_until(struct vmm *vmm, int fd, const char *end, const char *mo
 		return at + strlen(end);
 	ksft_print_msg("| %s\n", vmm->said + printed);
 	ksft_print_msg("no '%s'\n", end);
+	errors();
 	return NULL;
 }
 
@@ -164,7 +185,7 @@ static bool use_iommufd(void)
 /* Starts QEMU with these devices, which are given away by IOMMUFD or by type1. */
 static bool start_vmm(struct vmm *vmm, char *const devices[], bool iommufd)
 {
-	int console[2], monitor[2], n = 0;
+	int console[2], monitor[2], log, n = 0;
 	char console_arg[64], monitor_arg[64], cmdline[256] = CMDLINE;
 	char *argv[MAX_ARGS] = {
 		QEMU, "-machine", MACHINE, "-accel", "kvm", "-cpu", "host", "-m", MEMORY,
@@ -192,15 +213,18 @@ static bool start_vmm(struct vmm *vmm, char *const devices[], bool iommufd)
 	fcntl(monitor[0], F_SETFD, FD_CLOEXEC);
 	snprintf(console_arg, sizeof(console_arg), "socket,id=console,fd=%d", console[1]);
 	snprintf(monitor_arg, sizeof(monitor_arg), "socket,id=monitor,fd=%d", monitor[1]);
+	log = open(ROOT ERRORS, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	vmm->pid = fork();
 	if (!vmm->pid) {
 		/* Whatever ends the test ends QEMU. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(log, STDERR_FILENO);
 		if ((!iommufd || use_iommufd()) && !chroot(ROOT) && !chdir("/"))
 			execv(argv[0], argv);
 		perror(argv[0]);
 		_exit(127);
 	}
+	close(log);
 	close(console[1]);
 	close(monitor[1]);
 	vmm->console = console[0];
@@ -208,11 +232,11 @@ static bool start_vmm(struct vmm *vmm, char *const devices[], bool iommufd)
 	return vmm->pid > 0;
 }
 
-/* Has QEMU's monitor do something. */
-static bool command(struct vmm *vmm, const char *json)
+/* Has QEMU's monitor do something, until it says @answer. */
+static bool command(struct vmm *vmm, const char *json, const char *answer)
 {
-	dprintf(vmm->monitor, "%s\n", json);
-	return read_until(vmm, vmm->monitor, "{\"return\": {", "}", "{\"error\": {");
+	dprintf(vmm->monitor, "{\"execute\": %s}\n", json);
+	return read_until(vmm, vmm->monitor, answer, "}", "{\"error\": {");
 }
 
 /* Types a line into the guest's shell; what the command prints after @text. */
@@ -227,11 +251,15 @@ static bool shell_answers(struct vmm *vmm)
 	return type_line(vmm, "echo $((6 * 7))", "42");
 }
 
+static bool comes_up(struct vmm *vmm)
+{
+	return read_until(vmm, vmm->console, "# ", "", "Kernel panic") && shell_answers(vmm);
+}
+
 static bool boots(struct vmm *vmm, char *const devices[], bool iommufd)
 {
 	return start_vmm(vmm, devices, iommufd) &&
-	       command(vmm, "{\"execute\": \"qmp_capabilities\"}") &&
-	       read_until(vmm, vmm->console, "# ", "", "Kernel panic") && shell_answers(vmm);
+	       command(vmm, "\"qmp_capabilities\"", DONE) && comes_up(vmm);
 }
 
 static bool powers_off(struct vmm *vmm)
@@ -249,7 +277,7 @@ static int percent_coloured(struct vmm *vmm)
 	unsigned int width, height, coloured = 0;
 	FILE *screen;
 
-	if (!command(vmm, "{\"execute\": \"screendump\", " SCREENDUMP "}"))
+	if (!command(vmm, "\"screendump\", " SCREENDUMP, DONE))
 		return -1;
 	screen = fopen(ROOT SCREEN, "r");
 	if (!screen)
@@ -425,7 +453,7 @@ TEST_F(edu, does_dma)
 	wait_for_pins(0, 0);
 	snprintf(device, sizeof(device), "vfio-pci,host=%s", self->name);
 	ASSERT_TRUE(boots(&self->vmm, (char *[]) { "-device", device, NULL }, variant->iommufd));
-	bar = type_line(&self->vmm, "/memtype/memtype/edu_dma", "copied, BAR 0 at ");
+	bar = type_line(&self->vmm, EDU_DMA, "copied, BAR 0 at ");
 	ASSERT_NE(bar, NULL);
 	print_cell("QEMU: DMA over ", variant->name, "right");
 	ASSERT_TRUE(explain(&self->vmm, strtoull(bar, NULL, 16), value));
@@ -440,6 +468,62 @@ TEST_F(edu, does_dma)
 	EXPECT_EQ(maintained("flush_pages ") - flushed, maintained("clean_pages ") - cleaned);
 	ksft_print_msg("%ld pages cleaned, %ld flushed\n", maintained("clean_pages ") - cleaned,
 		       maintained("flush_pages ") - flushed);
+}
+
+/* Has the guest's program read a register; it comes to @end. */
+static bool reads_register(struct vmm *vmm, int fd, const char *end)
+{
+	dprintf(vmm->console, "\n");
+	return read_until(vmm, fd, end, "\n", FAILED);
+}
+
+/*
+ * QEMU is given the device as an open file, which this process has, too. With that it lets the
+ * device decode no memory, behind QEMU's back, so that the BAR stays a memslot: what else is so
+ * only for a moment, while the guest writes the command register. The guest's access is refused.
+ * QEMU must take that for an error, not for a conversion of private memory. It can run such a VM
+ * again after a reset only.
+ */
+TEST(stops_at_refusal)
+{
+	char name[NAME_MAX + 1], device[64], flag[64], *text;
+	struct vmm vmm;
+	bool good;
+	int fd;
+
+	text = output_of(ROOT, (char *[]) { QEMU, "-object", "help", NULL });
+	ASSERT_NE(text, NULL);
+	if (!strstr(text, "iommufd"))
+		SKIP(return, "this QEMU has no IOMMUFD");
+	ASSERT_TRUE(find_edu(name));
+	ASSERT_EQ(vfio_bind(name), 0);
+	fd = vfio_open(name);
+	ASSERT_GE(fd, 0);
+	/* QEMU 11.1.3 dies of a device that has neither an id nor a path. */
+	snprintf(device, sizeof(device), "vfio-pci,id=edu,iommufd=iommufd,fd=%d", fd);
+	ASSERT_TRUE(boots(&vmm, (char *[]) { "-object", "iommufd,id=iommufd", "-device", device,
+					     "-action", "reboot=reset", NULL }, false));
+	ASSERT_NE(type_line(&vmm, EDU_DMA, "copied"), NULL);
+
+	ASSERT_EQ(vfio_command(fd, PCI_COMMAND_MEMORY, false), 0);
+	ASSERT_TRUE(reads_register(&vmm, vmm.monitor, "\"STOP\""));
+	ASSERT_TRUE(command(&vmm, "\"query-status\"", DONE));
+	EXPECT_NE(strstr(vmm.said, "\"internal-error\""), NULL);
+	snprintf(flag, sizeof(flag), "Unknown flag %#llx\n", KVM_MEMTYPE_EXIT_REFUSED);
+	text = errors();
+	good = strstr(text, flag) && !strcasestr(text, "convert");
+	EXPECT_TRUE(good);
+	print_cell("QEMU: BAR without decoding", "", good ? "refused" : "wrong");
+
+	ASSERT_EQ(vfio_command(fd, PCI_COMMAND_MEMORY, true), 0);
+	ASSERT_TRUE(command(&vmm, "\"system_reset\"", "\"RESET\""));
+	ASSERT_TRUE(command(&vmm, "\"cont\"", "\"RESUME\""));
+	ASSERT_TRUE(comes_up(&vmm));
+	ASSERT_NE(type_line(&vmm, EDU_DMA, "copied"), NULL);
+	EXPECT_TRUE(reads_register(&vmm, vmm.console, "2048 of 2048 bytes"));
+	kill(vmm.pid, SIGKILL);
+	EXPECT_EQ(waitpid(vmm.pid, NULL, 0), vmm.pid);
+	close(fd);
 }
 
 int main(int argc, char **argv)
