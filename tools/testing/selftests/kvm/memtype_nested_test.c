@@ -11,8 +11,8 @@
  *
  * A cell reads as the entries do: UC, WC, WT, WP or WB, and +IPAT; forced, if all of
  * them are WB+IPAT. The table that they follow is in
- * Documentation/virt/kvm/memtype.rst, "Nested guests", and every cell of it has a test
- * in arch/x86/kvm/memtype_kunit.c.
+ * Documentation/virt/kvm/memtype-architectures.rst, "Nested guests", and every cell of it
+ * has a test in arch/x86/kvm/memtype_kunit.c.
  */
 #include "memtype_walk.h"
 #include "vmx.h"
