@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 import unittest
@@ -11,6 +12,7 @@ from unittest import mock
 
 import barrier
 import build
+from settings import TREES
 
 # Linux 6.12.117, gcc 12.
 X86 = """
@@ -136,6 +138,25 @@ class Compiled(unittest.TestCase):
         first, second = self.problems(config="CONFIG_JUMP_LABEL=y\n")
         self.assertIn("CONFIG_SMP", first)
         self.assertIn("CONFIG_JUMP_LABEL", second)
+
+
+class OneCpu(unittest.TestCase):
+    """A kernel without CONFIG_SMP, in which smp_mb() and what is made of it are no instruction."""
+
+    def helper(self, smp: int) -> str:
+        """The instructions that the kernel's own helper is then."""
+        header = (TREES["patched"] / "include/linux/kvm_memtype.h").read_text()
+        function, = re.findall(r"^static inline void kvm_memtype_exit_barrier\(void\)\n{.*?^}\n",
+                               header, re.M | re.S)
+        return subprocess.run(
+            ["gcc", "-x", "c", "-O2", "-S", "-o", "-", f"-DIS_ENABLED(option)={smp}",
+             "-Dsmp_mb__after_srcu_read_lock()=((void)0)", '-Dmb()=asm volatile("mfence")', "-"],
+            input=f"{function}void after_exit(void) {{ kvm_memtype_exit_barrier(); }}", text=True,
+            stdout=subprocess.PIPE, check=True).stdout
+
+    def test_helper(self) -> None:
+        self.assertIn("mfence", self.helper(smp=0))
+        self.assertNotIn("mfence", self.helper(smp=1))
 
 
 if __name__ == "__main__":
