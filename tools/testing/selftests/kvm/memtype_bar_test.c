@@ -132,11 +132,11 @@ static bool guest_read_aborts(struct kvm_vcpu *vcpu, uint64_t gva, uint64_t *val
 #ifdef __aarch64__
 	guest_aborted = false;
 	sync_global_to_guest(vcpu->vm, guest_aborted);
-	*value = run_guest(vcpu, GUEST_READ, gva, 0);
+	*value = let_guest(vcpu, GUEST_READ, gva, 0);
 	sync_global_from_guest(vcpu->vm, guest_aborted);
 	return guest_aborted;
 #else
-	*value = run_guest(vcpu, GUEST_READ, gva, 0);
+	*value = let_guest(vcpu, GUEST_READ, gva, 0);
 	return false;
 #endif
 }
@@ -210,7 +210,7 @@ TEST_F(bar, no_access_while_decoding_is_off)
 		SKIP(return, NO_LAYER);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, variant->size, self->hva);
 	map_as(self->vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WC);
-	value = run_guest(self->vcpu, GUEST_READ, TEST_GVA, 0);
+	value = let_guest(self->vcpu, GUEST_READ, TEST_GVA, 0);
 	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
 	ASSERT_EQ(__vcpu_ioctl(self->vcpu, KVM_MEMTYPE_PROBE, &before), 0);
 
@@ -257,7 +257,7 @@ TEST_F(bar, unmapped_before_decoding_is_off)
 		SKIP(return, "no " KPROBES);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, variant->size, self->hva);
 	map_as(self->vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WC);
-	run_guest(self->vcpu, GUEST_READ, TEST_GVA, 0);
+	let_guest(self->vcpu, GUEST_READ, TEST_GVA, 0);
 
 	MUST_WORK(write_file(KPROBES, "p:memtype/command pci_user_write_config_word"));
 	trace_event("memtype/command", true);

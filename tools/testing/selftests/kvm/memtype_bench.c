@@ -120,7 +120,7 @@ static void report(const char *what, uint64_t *values, size_t nr, uint64_t *loop
 }
 
 /* Returns the guest's timed_loop(). */
-static uint64_t run_guest(struct kvm_vcpu *vcpu)
+static uint64_t let_guest(struct kvm_vcpu *vcpu)
 {
 	struct ucall uc;
 
@@ -193,7 +193,7 @@ TEST_F(fault, cost)
 		/* A memslot that moves loses its second-stage mappings. */
 		vm_mem_region_move(self->vm, TEST_SLOT, AWAY_GPA);
 		vm_mem_region_move(self->vm, TEST_SLOT, TEST_GPA);
-		loops[round] = run_guest(self->vcpu);
+		loops[round] = let_guest(self->vcpu);
 		sync_global_from_guest(self->vm, samples);
 		for (i = 0; i < variant->nr_pages; i++, n++) {
 			faults[n] = samples[i].first - samples[i].second;
@@ -215,7 +215,7 @@ TEST(query)
 	if (!(kvm_check_cap(KVM_CAP_MEMTYPE) & KVM_MEMTYPE_CAP_QUERY))
 		SKIP(return, "this kernel has no guest memory types");
 	vm = create_vm(&vcpu, VM_MEM_SRC_ANONYMOUS, SZ_4K, MAX_PAGES);
-	run_guest(vcpu);
+	let_guest(vcpu);
 	for (i = 0; i < MAX_PAGES; i++) {
 		struct kvm_memtype query = { .gpa = TEST_GPA + i * SZ_4K };
 		int ret;

@@ -166,8 +166,8 @@ static void check_sharing(struct __test_metadata *_metadata, struct kvm_vcpu *vc
 		word = (uint64_t *)(hva + offset);
 		WRITE_ONCE(*word, PATTERN + offset);
 		host_sync(word);
-		EXPECT_EQ(run_guest(vcpu, GUEST_READ, gva + offset, 0), PATTERN + offset);
-		run_guest(vcpu, GUEST_WRITE, gva + offset, ~(PATTERN + offset));
+		EXPECT_EQ(let_guest(vcpu, GUEST_READ, gva + offset, 0), PATTERN + offset);
+		let_guest(vcpu, GUEST_WRITE, gva + offset, ~(PATTERN + offset));
 		host_sync(word);
 		EXPECT_EQ(READ_ONCE(*word), ~(PATTERN + offset));
 	}

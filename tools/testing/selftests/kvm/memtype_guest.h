@@ -470,7 +470,7 @@ static inline int get_memtype(struct kvm_vm *vm, uint64_t gpa, struct kvm_memtyp
 	return __vm_ioctl(vm, KVM_GET_MEMTYPE, answer);
 }
 
-static inline uint64_t run_guest(struct kvm_vcpu *vcpu, enum guest_op op, uint64_t gva,
+static inline uint64_t let_guest(struct kvm_vcpu *vcpu, enum guest_op op, uint64_t gva,
 				 uint64_t value)
 {
 	struct guest_command *command = &commands[vcpu->id];

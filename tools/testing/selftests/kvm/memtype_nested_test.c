@@ -187,7 +187,7 @@ static void change_l2(struct nested *nested, uint64_t gpa, uint64_t size, uint64
 
 	entry &= ~(EPT_RWX | TYPE(7, 1) << 3);
 	entry |= permissions | type << 3;
-	run_guest(nested->vcpu, GUEST_WRITE, TABLE_GVA + (entry_gpa & (SZ_4K - 1)), entry);
+	let_guest(nested->vcpu, GUEST_WRITE, TABLE_GVA + (entry_gpa & (SZ_4K - 1)), entry);
 	TEST_ASSERT(*l1_entry(nested, gpa, size, NULL) == entry, "L1 did not write its entry");
 }
 
@@ -228,8 +228,8 @@ static struct walked walk_l2(struct __test_metadata *_metadata, struct nested *n
 	int error;
 
 	/* The fault goes first, so that the marks enclose one access only. */
-	run_guest(nested->vcpu, GUEST_READ, gva, 0);
-	run_guest(nested->vcpu, GUEST_MARKED_READ, gva, 0);
+	let_guest(nested->vcpu, GUEST_READ, gva, 0);
+	let_guest(nested->vcpu, GUEST_MARKED_READ, gva, 0);
 	error = probe_l2(nested, gpa, &probe);
 	TEST_ASSERT(!error, "%s: probe: %s", row, strerror(error));
 	expect_walk(row, gva, &probe, kind);
@@ -571,7 +571,7 @@ TEST_F(honor, prefetch)
 	}
 	start_nested(&self->nested);
 
-	run_guest(self->nested.vcpu, GUEST_READ, L2_GPA(0), 0);
+	let_guest(self->nested.vcpu, GUEST_READ, L2_GPA(0), 0);
 	for (i = 0; i < ARRAY_SIZE(entries); i++)
 		add_entry(&cell, probed_type(&self->nested, L2_GPA(0) + i * SZ_4K));
 	print_row(row, &cell);

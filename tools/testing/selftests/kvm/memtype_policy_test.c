@@ -275,7 +275,7 @@ static uint64_t touch_all(struct kvm_vcpu *vcpu, uint64_t *leaf)
 	int i;
 
 	for (i = 0; i < DMA_PAGES; i++)
-		run_guest(vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
+		let_guest(vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
 	vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe);
 	*leaf = EPT_MT(probe.leaf) | EPT_IPAT(probe.leaf) << 3;
 	if (probe.format != KVM_MEMTYPE_PROBE_EPT)

@@ -334,7 +334,7 @@ TEST_F(refusal, killed)
 		vm = create_vm(&vcpu, 1, 0);
 		vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
 		map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
-		run_guest(vcpu, GUEST_READ, TEST_GVA, 0);
+		let_guest(vcpu, GUEST_READ, TEST_GVA, 0);
 		_exit(1);
 	}
 	ASSERT_GT(pid, 0);
@@ -392,7 +392,7 @@ TEST_F(refusal, mte)
 	hva = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(hva, MAP_FAILED);
 	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, hva);
-	run_guest(vcpu, GUEST_READ, TEST_GVA, 0);
+	let_guest(vcpu, GUEST_READ, TEST_GVA, 0);
 	other = map_host(SZ_2M, 0, MEMTYPE_TEST_WB, MEMTYPE_TEST_PREMAP);
 	ASSERT_NE(other, MAP_FAILED);
 	ASSERT_EQ(mremap(other, SZ_2M, SZ_2M, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
@@ -426,7 +426,7 @@ TEST_F(refusal, execution_is_none)
 	vm_install_sync_handler(self->vm, VECTOR_SYNC_CURRENT, ESR_EC_IABT,
 				guest_instruction_abort);
 #endif
-	EXPECT_EQ(run_guest(self->vcpu, GUEST_EXECUTE, TEST_GVA, 0), !MMIO_NOEXEC);
+	EXPECT_EQ(let_guest(self->vcpu, GUEST_EXECUTE, TEST_GVA, 0), !MMIO_NOEXEC);
 }
 
 TEST_HARNESS_MAIN

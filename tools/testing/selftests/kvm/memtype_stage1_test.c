@@ -218,7 +218,7 @@ static const char *open_watch(struct watch *watch, uint64_t policy, uint64_t siz
 
 	install_probes();
 	start_record();
-	run_guest(watch->vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
+	let_guest(watch->vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
 	stop_record();
 	TEST_ASSERT(!probe_at(watch, 0, &probe), "the first is not mapped");
 	TEST_ASSERT(probe.size == size, "the first is mapped by %llu bytes", probe.size);
@@ -248,7 +248,7 @@ static int map_watched(struct watch *watch, enum guest_op access)
 {
 	struct kvm_memtype_probe probe;
 
-	run_guest(watch->vcpu, access, watch->gva, PATTERN);
+	let_guest(watch->vcpu, access, watch->gva, PATTERN);
 	TEST_ASSERT(!probe_at(watch, watch->size, &probe), "it is not mapped");
 	TEST_ASSERT(probe.size == watch->size, "it is mapped by %llu bytes", probe.size);
 	watch->linear = (probe.leaf & PTE_ADDRESS) - watch->memstart;
@@ -434,7 +434,7 @@ TEST_F(stage1, normal_nc)
 			SKIP(return, NO_PROBE);
 		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
 		map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WC);
-		run_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
+		let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
 		probe = (struct kvm_memtype_probe) { .gpa = TEST_GPA, .gva = TEST_GVA };
 		ASSERT_EQ(__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), 0);
 		if (!probe.par_valid)
@@ -709,7 +709,7 @@ TEST_F(order, stage1_break)
 	vm_set_user_memory_region(self->watch.vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES, TEST_GPA,
 				  2 * SZ_2M, self->watch.hva);
 	start_record();
-	run_guest(self->watch.vcpu, GUEST_WRITE, self->watch.gva, PATTERN);
+	let_guest(self->watch.vcpu, GUEST_WRITE, self->watch.gva, PATTERN);
 	stop_record();
 	/* The second is for the page. */
 	EXPECT_STREQ(watched_order(&self->watch),

@@ -21,7 +21,7 @@
  *	else the guest's type counts		ram.guest_type_counts, memtype_policy_test
  *	KVM_MEM_FORCE_WB			memtype_policy_test, rows "slot: ..."
  *	arm64's stage-1 mode			memtype_stage1_test, rows "stage1: ..."
- *	nested guests				memtype_nested_test
+ *	nested guests				memtype_nested_test, memtype_nested_svm_test
  *	SVM cannot force			svm_cannot_force
  *
  * On a kernel without the layer (KERNEL=base) only the second and the third
@@ -184,13 +184,13 @@ TEST_F(ram, host_and_guest_share)
 		uint64_t *hva = addr_gpa2hva(self->vm, TEST_GPA + i * variant->page_size);
 
 		for (n = 0; n < 4; n++) {
-			run_guest(self->vcpus[0], GUEST_WRITE, gva, PATTERN + n);
+			let_guest(self->vcpus[0], GUEST_WRITE, gva, PATTERN + n);
 			host_sync(hva);
 			TEST_ASSERT(READ_ONCE(*hva) == PATTERN + n, "host reads %lx", *hva);
 
 			WRITE_ONCE(*hva, ~(PATTERN + n));
 			host_sync(hva);
-			TEST_ASSERT(run_guest(self->vcpus[0], GUEST_READ, gva, 0) ==
+			TEST_ASSERT(let_guest(self->vcpus[0], GUEST_READ, gva, 0) ==
 				    ~(PATTERN + n), "guest does not see the host's write");
 		}
 	}
@@ -224,9 +224,9 @@ TEST_F(ram, mismatched_vcpus)
 			int writer = n & 1, reader = !writer;
 
 			move_to_cpu(writer);
-			run_guest(self->vcpus[writer], GUEST_WRITE, gva[writer], PATTERN + n);
+			let_guest(self->vcpus[writer], GUEST_WRITE, gva[writer], PATTERN + n);
 			move_to_cpu(reader);
-			TEST_ASSERT(run_guest(self->vcpus[reader], GUEST_READ, gva[reader], 0) ==
+			TEST_ASSERT(let_guest(self->vcpus[reader], GUEST_READ, gva[reader], 0) ==
 				    PATTERN + n, "vCPU %d does not see round %d", reader, n);
 		}
 	}
@@ -560,7 +560,7 @@ TEST(probe_before_run)
 		SKIP(return, NO_PROBE);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
 	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
-	run_guest(vcpus[0], GUEST_WRITE, TEST_GVA, PATTERN);
+	let_guest(vcpus[0], GUEST_WRITE, TEST_GVA, PATTERN);
 	EXPECT_EQ(__vcpu_ioctl(vcpus[0], KVM_MEMTYPE_PROBE, &probe), 0);
 	EXPECT_EQ(__vcpu_ioctl(vcpus[1], KVM_MEMTYPE_PROBE, &probe), -1);
 	EXPECT_EQ(errno, ENOENT);

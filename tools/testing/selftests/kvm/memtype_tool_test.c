@@ -64,7 +64,7 @@ TEST_F(seeing, table)
 	int as_id, slot, found, i;
 
 	for (i = 0; i < SEEN_TOUCHED; i++)
-		run_guest(self->vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
+		let_guest(self->vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
 	ASSERT_GE(read_table(self->vm, line), 4);
 	found = sscanf(line, "%d %lx %lx %d %7s %7s %63s %7s %31s %15s %lu", &as_id, &start, &end,
 		       &slot, host, intent, effective, source, attributes, refusal, &mapped);
@@ -98,7 +98,7 @@ static void *fault_all(void *data)
 	for (n = 0; n < 8; n++) {
 		madvise(hva, SEEN_PAGES * SZ_4K, MADV_DONTNEED);
 		for (i = 0; i < SEEN_PAGES; i++)
-			run_guest(vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
+			let_guest(vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
 	}
 	return NULL;
 }
@@ -129,7 +129,7 @@ TEST_F(seeing, statistics)
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		before += vm_statistic(self->vm, names[i]);
 	for (i = 0; i < SEEN_TOUCHED; i++)
-		run_guest(self->vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
+		let_guest(self->vcpu, GUEST_WRITE, TEST_GVA + i * SZ_4K, PATTERN);
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		after += vm_statistic(self->vm, names[i]);
 	EXPECT_GE(after, before + SEEN_TOUCHED);
@@ -151,7 +151,7 @@ TEST(fault_is_traced)
 	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
 
 	trace_event("kvm_memtype/kvm_memtype_map", true);
-	run_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
+	let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
 	trace_event("kvm_memtype/kvm_memtype_map", false);
 	snprintf(gfn, sizeof(gfn), "gfn %lx ", TEST_GPA / getpagesize());
 	EXPECT_TRUE(trace_has(gfn, "intent WB"));

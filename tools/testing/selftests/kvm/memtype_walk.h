@@ -41,8 +41,8 @@ static inline struct walked walk_as(struct __test_metadata *_metadata, struct kv
 	probed = __vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &untouched);
 
 	/* The fault goes first, so that the marks enclose one access only. */
-	run_guest(vcpu, page->access, gva, PATTERN);
-	value = run_guest(vcpu, GUEST_MARKED_READ, gva, 0);
+	let_guest(vcpu, page->access, gva, PATTERN);
+	value = let_guest(vcpu, GUEST_MARKED_READ, gva, 0);
 	TEST_ASSERT(!__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), "%s: probe: %s", row,
 		    strerror(errno));
 	walked = walked_kind(&probe, kind);
