@@ -20,6 +20,7 @@
  * MTRRs".
  */
 #include <linux/cpufeature.h>
+#include <linux/hugetlb.h>
 #include <linux/kvm_host.h>
 #include <asm/e820/types.h>
 #include <asm/mtrr.h>
@@ -133,8 +134,8 @@ struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
  */
 int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva)
 {
-	/* 1 GiB of memory is not looked at page by page. */
-	if ((!pfn_valid(pfn) || PageReserved(pfn_to_page(pfn))) &&
+	/* With interrupts off, 1 GiB of memory is not looked at page by page. */
+	if (level > PG_LEVEL_2M && !pfn_valid(pfn) &&
 	    arch_memtype_is_one(pfn, KVM_PAGES_PER_HPAGE(level)))
 		return level;
 
@@ -214,7 +215,7 @@ static enum memtype_kind kvm_memtype_leaf_kind(struct kvm *kvm,
 	struct memtype_leaf leaf;
 
 	/* No process maps private memory. */
-	if (!slot || (kvm_slot_can_be_private(slot) && kvm_mem_is_private(kvm, gfn)) ||
+	if ((kvm_slot_can_be_private(slot) && kvm_mem_is_private(kvm, gfn)) ||
 	    !memtype_find_leaf(kvm->mm, __gfn_to_hva_memslot(slot, gfn), &leaf))
 		return pfn_memtype(pfn, MEMTYPE_WB);
 
@@ -249,6 +250,49 @@ static noinline u64 kvm_memtype_spte_slow(struct kvm_vcpu *vcpu,
 	return kvm_memtype_encode(&intent);
 }
 
+static bool kvm_memtype_vma_is_plain(const struct vm_area_struct *vma)
+{
+	return !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP)) &&
+	       (vma_is_anonymous(vma) || is_vm_hugetlb_page(vma));
+}
+
+/**
+ * kvm_memtype_commit_slot - note whether all of a memslot is plain memory
+ * @kvm: the VM
+ * @new: the memslot that was created, moved or changed; NULL if it was deleted
+ *
+ * Of plain memory, no driver chooses the memory type, neither in page table entries nor
+ * in the linear map. So faults need not look at each page. That holds until one of the
+ * mappings goes, of which kvm_memtype_unmapped() learns. It looks at active memslots only,
+ * so kvm_memtype_replace_slot() takes the mark away before a memslot is none, even if it
+ * becomes one again because of an error.
+ *
+ * Context: Process context. kvm->slots_lock is held, and the mmap_lock is taken for
+ * reading.
+ */
+void kvm_memtype_commit_slot(struct kvm *kvm, const struct kvm_memory_slot *new)
+{
+	unsigned long addr, end;
+	struct vm_area_struct *vma;
+
+	if (!new || new->flags & KVM_MEM_FORCE_WB)
+		return;
+
+	addr = new->userspace_addr;
+	end = addr + new->npages * PAGE_SIZE;
+	mmap_read_lock(kvm->mm);
+	while (addr < end) {
+		vma = vma_lookup(kvm->mm, addr);
+		if (!vma || !kvm_memtype_vma_is_plain(vma))
+			break;
+		addr = vma->vm_end;
+	}
+	if (addr >= end)
+		WRITE_ONCE(id_to_memslot(__kvm_memslots(kvm, new->as_id), new->id)->memtype_plain,
+			   true);
+	mmap_read_unlock(kvm->mm);
+}
+
 /* Memory of which no driver makes page table entries, so that only PAT's books count. */
 static bool kvm_memtype_is_plain(kvm_pfn_t pfn)
 {
@@ -263,24 +307,21 @@ static bool kvm_memtype_is_plain(kvm_pfn_t pfn)
 }
 
 /**
- * kvm_memtype_spte - the memory type bits of a leaf SPTE
+ * kvm_memtype_spte_of_page - kvm_memtype_spte() by looking at the page
  * @vcpu: the vCPU that faults
  * @slot: the memslot
  * @gfn: guest frame number, in pages
  * @pfn: host frame number, in pages; of a large page, they all have one type
  *
- * EPT: memory type and ignore-PAT. NPT, and shadow paging on SVM: PWT and PCD (bits 3
- * and 4), AMD APM vol. 2 section 15.25.8.
- *
  * Context: Under mmu_lock, after the page fault was found not to be stale.
  * Return: The bits.
  */
-u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
-		     kvm_pfn_t pfn)
+u64 kvm_memtype_spte_of_page(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
+			     kvm_pfn_t pfn)
 {
 	struct kvm_memtype_intent intent = { .kind = MEMTYPE_WB };
 
-	if (unlikely(!kvm_memtype_is_plain(pfn)))
+	if (!kvm_memtype_is_plain(pfn))
 		return kvm_memtype_spte_slow(vcpu, slot, gfn, pfn);
 
 	intent.forced = kvm_memtype_fault_ram(vcpu, slot, gfn);

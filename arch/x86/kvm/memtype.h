@@ -4,6 +4,7 @@
 
 #include <linux/kvm_host.h>
 #include <linux/kvm_memtype.h>
+#include <linux/tracepoint-defs.h>
 #include <asm/mtrr.h>
 #include <asm/vmx.h>
 
@@ -12,10 +13,39 @@
 bool kvm_is_mmio_pfn(kvm_pfn_t pfn);
 
 #ifdef CONFIG_KVM_MEMTYPE
-u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
-		     kvm_pfn_t pfn);
+DECLARE_TRACEPOINT(kvm_memtype_map);
+
+u64 kvm_memtype_spte_of_page(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
+			     kvm_pfn_t pfn);
 u64 kvm_memtype_merge_nested(u64 spte, unsigned int pte_access);
 int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva);
+
+/**
+ * kvm_memtype_spte - the memory type bits of a leaf SPTE
+ * @vcpu: the vCPU that faults
+ * @slot: the memslot
+ * @gfn: guest frame number, in pages
+ * @pfn: host frame number, in pages; of a large page, they all have one type
+ *
+ * EPT: memory type and ignore-PAT (Intel SDM vol. 3 section 30.3.7.2). NPT, and shadow
+ * paging on SVM: PWT and PCD, bits 3 and 4 (AMD APM vol. 2 section 15.25.8).
+ *
+ * Context: Under mmu_lock, after the page fault was found not to be stale.
+ * Return: The bits. Nearly all faults are for plain memory of VMs with the default
+ * policy, and have them at next to no cost.
+ */
+static inline u64 kvm_memtype_spte(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+				   gfn_t gfn, kvm_pfn_t pfn)
+{
+	/* The mark can go meanwhile. The MMU notifier that took it zaps the SPTE, too. */
+	if (unlikely(!data_race(slot->memtype_plain) ||
+		     vcpu->kvm->memtype.ram_source != KVM_MEMTYPE_SOURCE_RAM ||
+		     tracepoint_enabled(kvm_memtype_map)))
+		return kvm_memtype_spte_of_page(vcpu, slot, gfn, pfn);
+
+	vcpu->stat.generic.memtype_wb++;
+	return shadow_memtype_mask & (MTRR_TYPE_WRBACK << VMX_EPT_MT_EPTE_SHIFT);
+}
 
 /*
  * What L1's EPT says of the memory type of a page of L2's. The shadow MMU carries it

@@ -320,7 +320,7 @@ TEST(one_place_decides)
 	symbols = fopen("/proc/kallsyms", "r");
 	ASSERT_NE(symbols, NULL);
 	while (fgets(line, sizeof(line), symbols)) {
-		layer |= !!strstr(line, " kvm_memtype_spte\n");
+		layer |= !!strstr(line, " kvm_memtype_spte_of_page\n");
 		twin |= strstr(line, " vmx_get_mt_mask\n") ||
 			strstr(line, " kvm_mmu_may_ignore_guest_pat\n");
 	}

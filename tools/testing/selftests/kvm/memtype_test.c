@@ -27,7 +27,9 @@
  * On a kernel without the layer (KERNEL=base) only the second and the third
  * apply, and on one without the probe (CONFIG_KVM_MEMTYPE_PROBE) none of them.
  */
+#include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 
 #include "memtype_walk.h"
 
@@ -522,6 +524,103 @@ TEST_F(host, type_wins)
 }
 
 #ifdef __x86_64__
+/* A driver's memory comes to be where the memslot had memory of the process. */
+TEST(type_of_what_is_there_now)
+{
+	static const struct host_page host = {
+		.name = "RAM set to WC", .prot = MEMTYPE_TEST_WC,
+		.flags = MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP,
+		.host = KVM_MEMTYPE_WC, .intent = KVM_MEMTYPE_WC, .source = KVM_MEMTYPE_SOURCE_PTE,
+	};
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	void *hva, *other;
+
+	if (!have_layer() || !have_driver())
+		SKIP(return, have_layer() ? NO_DRIVER : NO_LAYER);
+	vm = create_vm(&vcpu, 1, 0);
+	if (!have_probe(vcpu))
+		SKIP(return, NO_PROBE);
+	hva = mmap(NULL, HOST_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+	map_as(vm, TEST_GVA - SZ_2M, TEST_GPA, KVM_MEMTYPE_WB);
+	let_guest(vcpu, GUEST_WRITE, TEST_GVA - SZ_2M, PATTERN);
+
+	other = map_host_page(&host, 0);
+	ASSERT_EQ(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
+	check_host_page(_metadata, vcpu, "host RAM set to WC where there was anonymous memory",
+			&host);
+	kvm_vm_free(vm);
+	munmap(hva, HOST_SIZE);
+}
+
+/* Nothing has so high an address. */
+#define BAD_GPA		BIT_ULL(52)
+#define ATTEMPTS	30
+
+struct mover {
+	struct kvm_vm *vm;
+	void *hva;
+	atomic_bool stop;
+	long moves;
+};
+
+/* KVM takes the memslot away for a while, and finds out then that it cannot be moved. */
+static void *move_in_vain(void *data)
+{
+	struct mover *mover = data;
+
+	for (; !mover->stop; mover->moves++)
+		TEST_ASSERT(__vm_set_user_memory_region(mover->vm, TEST_SLOT, 0, BAD_GPA,
+							HOST_SIZE, mover->hva) &&
+			    errno == EINVAL, "a move in vain: %s", strerror(errno));
+	return NULL;
+}
+
+/* As above, while the memslot is not where unmapped memory is looked for. */
+TEST(type_after_a_move_in_vain)
+{
+	struct kvm_memtype_probe probe = { .gpa = TEST_GPA, .gva = TEST_GVA };
+	struct mover mover = {};
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	void *other;
+	int i;
+
+	if (!have_layer() || !have_driver())
+		SKIP(return, have_layer() ? NO_DRIVER : NO_LAYER);
+	mover.vm = create_vm(&vcpu, 1, 0);
+	if (!have_probe(vcpu))
+		SKIP(return, NO_PROBE);
+	map_as(mover.vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+	for (i = 0; i < ATTEMPTS; i++) {
+		mover.hva = mmap(mover.hva, HOST_SIZE, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | (i ? MAP_FIXED : 0), -1, 0);
+		ASSERT_NE(mover.hva, MAP_FAILED);
+		vm_set_user_memory_region(mover.vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, mover.hva);
+		other = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC,
+				 MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP);
+		ASSERT_NE(other, MAP_FAILED);
+
+		mover.stop = false;
+		mover.moves = 0;
+		ASSERT_EQ(pthread_create(&thread, NULL, move_in_vain, &mover), 0);
+		usleep(i * 100);
+		ASSERT_EQ(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				 mover.hva), mover.hva);
+		mover.stop = true;
+		ASSERT_EQ(pthread_join(thread, NULL), 0);
+
+		let_guest(vcpu, GUEST_READ, TEST_GVA, 0);
+		ASSERT_EQ(__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), 0);
+		EXPECT_EQ(walked_kind(&probe, KVM_MEMTYPE_WB).kind, KVM_MEMTYPE_WC);
+		vm_set_user_memory_region(mover.vm, TEST_SLOT, 0, TEST_GPA, 0, NULL);
+	}
+	kvm_vm_free(mover.vm);
+	munmap(mover.hva, HOST_SIZE);
+}
+
 /* NPT has nothing to ignore a guest's PAT with, so that legacy and honor are the same. */
 TEST(svm_cannot_force)
 {
