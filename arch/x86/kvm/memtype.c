@@ -250,7 +250,7 @@ static noinline u64 kvm_memtype_spte_slow(struct kvm_vcpu *vcpu,
 	return kvm_memtype_encode(&intent);
 }
 
-static bool kvm_memtype_vma_is_plain(const struct vm_area_struct *vma)
+static bool kvm_memtype_vma_is_plain(struct vm_area_struct *vma)
 {
 	return !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP)) &&
 	       (vma_is_anonymous(vma) || is_vm_hugetlb_page(vma));

@@ -487,6 +487,9 @@ static bool reads_register(struct vmm *vmm, int fd, const char *end)
 TEST(stops_at_refusal)
 {
 	char name[NAME_MAX + 1], device[64], flag[64], *text;
+	char *const devices[] = {
+		"-object", "iommufd,id=iommufd", "-device", device, "-action", "reboot=reset", NULL
+	};
 	struct vmm vmm;
 	bool good;
 	int fd;
@@ -501,8 +504,7 @@ TEST(stops_at_refusal)
 	ASSERT_GE(fd, 0);
 	/* QEMU 11.1.3 dies of a device that has neither an id nor a path. */
 	snprintf(device, sizeof(device), "vfio-pci,id=edu,iommufd=iommufd,fd=%d", fd);
-	ASSERT_TRUE(boots(&vmm, (char *[]) { "-object", "iommufd,id=iommufd", "-device", device,
-					     "-action", "reboot=reset", NULL }, false));
+	ASSERT_TRUE(boots(&vmm, devices, false));
 	ASSERT_NE(type_line(&vmm, EDU_DMA, "copied"), NULL);
 
 	ASSERT_EQ(vfio_command(fd, PCI_COMMAND_MEMORY, false), 0);
