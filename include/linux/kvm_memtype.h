@@ -121,11 +121,6 @@ int kvm_memtype_no_page(struct kvm_vcpu *vcpu, u64 gfn, unsigned long mmu_seq, u
 u64 kvm_memtype_error_pfn(int error);
 bool kvm_memtype_borrow(const struct kvm_memory_slot *slot, u64 gfn, bool write, u64 *pfn,
 			bool *writable);
-void kvm_memtype_replace_slot(struct kvm_memory_slot *old);
-void kvm_memtype_unmapped(struct kvm *kvm, const struct mmu_notifier_range *range);
-
-/* x86 only: arm64 has the VMA in each fault, and its memslots no mark. */
-void kvm_memtype_commit_slot(struct kvm *kvm, const struct kvm_memory_slot *new);
 
 /*
  * What follows is each architecture's. It may be called in any context and takes no
@@ -266,18 +261,6 @@ static inline bool kvm_memtype_borrow(const struct kvm_memory_slot *slot, u64 gf
 	return false;
 }
 
-static inline void kvm_memtype_commit_slot(struct kvm *kvm, const struct kvm_memory_slot *new)
-{
-}
-
-static inline void kvm_memtype_replace_slot(struct kvm_memory_slot *old)
-{
-}
-
-static inline void kvm_memtype_unmapped(struct kvm *kvm, const struct mmu_notifier_range *range)
-{
-}
-
 /* A macro, because <linux/kvm_host.h> has the errors behind this. */
 #define kvm_memtype_error_pfn(error)	((void)(error), KVM_PFN_ERR_FAULT)
 
@@ -296,6 +279,25 @@ static inline long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp)
 	return -ENOTTY;
 }
 #endif /* CONFIG_KVM_MEMTYPE */
+
+/* The mark of memslots with plain memory. arm64 has none: it has the VMA in each fault. */
+#if defined(CONFIG_KVM_MEMTYPE) && defined(CONFIG_X86)
+void kvm_memtype_commit_slot(struct kvm *kvm, const struct kvm_memory_slot *new);
+void kvm_memtype_replace_slot(struct kvm_memory_slot *old);
+void kvm_memtype_unmapped(struct kvm *kvm, const struct mmu_notifier_range *range);
+#else
+static inline void kvm_memtype_commit_slot(struct kvm *kvm, const struct kvm_memory_slot *new)
+{
+}
+
+static inline void kvm_memtype_replace_slot(struct kvm_memory_slot *old)
+{
+}
+
+static inline void kvm_memtype_unmapped(struct kvm *kvm, const struct mmu_notifier_range *range)
+{
+}
+#endif
 
 /**
  * kvm_memtype_exit_barrier - wait for the guest's write-combining stores

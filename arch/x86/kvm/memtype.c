@@ -21,7 +21,9 @@
  */
 #include <linux/cpufeature.h>
 #include <linux/hugetlb.h>
+#include <linux/interval_tree.h>
 #include <linux/kvm_host.h>
+#include <linux/mmu_notifier.h>
 #include <asm/e820/types.h>
 #include <asm/mtrr.h>
 #include <asm/pat_memtype.h>
@@ -291,6 +293,55 @@ void kvm_memtype_commit_slot(struct kvm *kvm, const struct kvm_memory_slot *new)
 		WRITE_ONCE(id_to_memslot(__kvm_memslots(kvm, new->as_id), new->id)->memtype_plain,
 			   true);
 	mmap_read_unlock(kvm->mm);
+}
+
+/**
+ * kvm_memtype_replace_slot - a memslot is about to be replaced
+ * @old: the memslot that is active until then; NULL if there is none
+ *
+ * From then on, kvm_memtype_unmapped() no longer finds it; but a vCPU may be in the
+ * middle of a fault with it, and an error may make it the active one again.
+ *
+ * Context: Process context. kvm->slots_lock is held.
+ */
+void kvm_memtype_replace_slot(struct kvm_memory_slot *old)
+{
+	if (old)
+		WRITE_ONCE(old->memtype_plain, false);
+}
+
+/**
+ * kvm_memtype_unmapped - userspace has unmapped memory, and may map anything there
+ * @kvm: the VM
+ * @range: the range of virtual addresses, in bytes, and why it is invalidated
+ *
+ * Memslots there are not plain memory any more. Whatever else changes a mapping leaves
+ * its VMA what it was.
+ *
+ * Context: Of an MMU notifier, before what KVM has mapped is zapped. Takes kvm->srcu.
+ */
+void kvm_memtype_unmapped(struct kvm *kvm, const struct mmu_notifier_range *range)
+{
+	struct interval_tree_node *node;
+	struct kvm_memory_slot *slot;
+	unsigned long last = range->end - 1;
+	struct kvm_memslots *slots;
+	int i, idx;
+
+	if (range->event != MMU_NOTIFY_UNMAP)
+		return;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
+		slots = __kvm_memslots(kvm, i);
+		for (node = interval_tree_iter_first(&slots->hva_tree, range->start, last); node;
+		     node = interval_tree_iter_next(node, range->start, last)) {
+			slot = container_of(node, struct kvm_memory_slot,
+					    hva_node[slots->node_idx]);
+			WRITE_ONCE(slot->memtype_plain, false);
+		}
+	}
+	srcu_read_unlock(&kvm->srcu, idx);
 }
 
 /* Memory of which no driver makes page table entries, so that only PAT's books count. */

@@ -16,7 +16,6 @@
 
 /* In words: enough for ucalls */
 #define L2_STACK	256
-#define TEXT_SIZE	32
 
 static const uint64_t l1_bits[] = { 0, PTE_PWT, PTE_PCD, PTE_PCD | PTE_PWT };
 
@@ -126,20 +125,18 @@ FIXTURE_TEARDOWN(nested_svm)
 
 TEST_F(nested_svm, l1_type_does_not_count)
 {
-	char types[TEXT_SIZE] = "";
+	struct cell cell = {};
 	int n;
 
 	for (n = 0; n < ARRAY_SIZE(l1_bits); n++) {
 		struct kvm_memtype_probe probe = { .gpa = L2_ADDRESS(n) };
-		size_t length = strlen(types);
 
 		let_guest(self->vcpu, GUEST_READ, L2_ADDRESS(n), 0);
 		ASSERT_EQ(__vcpu_ioctl(self->vcpu, KVM_MEMTYPE_PROBE, &probe), 0);
 		ASSERT_EQ(probe.format, KVM_MEMTYPE_PROBE_NPT);
-		snprintf(types + length, sizeof(types) - length, "%s%s", n ? "," : "",
-			 kind_names[walked_kind(&probe, KVM_MEMTYPE_WB).kind]);
+		add_walked(&cell, walked_kind(&probe, KVM_MEMTYPE_WB));
 	}
-	print_types(variant->row, types, false);
+	print_row(variant->row, &cell);
 }
 
 TEST_HARNESS_MAIN

@@ -43,8 +43,6 @@
 
 /* In words: enough for ucalls */
 #define L2_STACK	256
-/* Of a row's name, or its cell with the types of 2 * ARRAY_SIZE(l1_types) entries */
-#define TEXT_SIZE	128
 
 static const uint8_t l1_types[] = { UC, WC, WT, WP, WB };
 
@@ -237,30 +235,10 @@ static struct walked walk_l2(struct __test_metadata *_metadata, struct nested *n
 	return walked_kind(&probe, kind);
 }
 
-/* What a row reads, of several accesses */
-struct cell {
-	char types[TEXT_SIZE];
-	bool unforced;	/* one of them is not WB+IPAT */
-	int nr;
-};
-
-static void add_type(struct cell *cell, const char *type, bool ipat)
-{
-	size_t length = strlen(cell->types);
-
-	snprintf(cell->types + length, sizeof(cell->types) - length, "%s%s%s",
-		 cell->nr++ ? "," : "", type, ipat ? "+IPAT" : "");
-}
-
 static void add_entry(struct cell *cell, uint8_t type)
 {
-	add_type(cell, kind_names[mtrr_kinds[type & 7]], type & IPAT);
+	add_type(cell, kind_names[mtrr_kinds[type & 7]], type & IPAT ? "+IPAT" : "");
 	cell->unforced |= type != (WB | IPAT);
-}
-
-static void print_row(const char *row, const struct cell *cell)
-{
-	print_types(row, cell->types, !cell->unforced);
 }
 
 /* As walk_l2() for WB, and adds what the entry says. */
@@ -470,8 +448,7 @@ TEST_F(honor, l2_chooses)
 				 kind_names[guest_kinds[n]]);
 			walked = walk_l2(_metadata, &self->nested, name, L2_ALIAS(i * nr + n),
 					 L2_GPA(i), SZ_4K, guest_kinds[n]);
-			add_type(&cell, kind_names[walked.kind], false);
-			cell.unforced |= !walked.forced;
+			add_walked(&cell, walked);
 		}
 		print_row(entries[i].row, &cell);
 	}

@@ -524,17 +524,24 @@ TEST_F(host, type_wins)
 }
 
 #ifdef __x86_64__
+static const struct host_page other_page =
+	HOST_PAGE("RAM set to WC", WC, MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP, WC, WC, PTE);
+
+/* Maps a driver's memory where there is memory of the process. */
+static void map_other_page_at(void *hva)
+{
+	void *other = map_host_page(&other_page, 0);
+
+	TEST_ASSERT(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   hva) == hva, "mremap: %s", strerror(errno));
+}
+
 /* A driver's memory comes to be where the memslot had memory of the process. */
 TEST(type_of_what_is_there_now)
 {
-	static const struct host_page host = {
-		.name = "RAM set to WC", .prot = MEMTYPE_TEST_WC,
-		.flags = MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP,
-		.host = KVM_MEMTYPE_WC, .intent = KVM_MEMTYPE_WC, .source = KVM_MEMTYPE_SOURCE_PTE,
-	};
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	void *hva, *other;
+	void *hva;
 
 	if (!have_layer() || !have_driver())
 		SKIP(return, have_layer() ? NO_DRIVER : NO_LAYER);
@@ -547,10 +554,9 @@ TEST(type_of_what_is_there_now)
 	map_as(vm, TEST_GVA - SZ_2M, TEST_GPA, KVM_MEMTYPE_WB);
 	let_guest(vcpu, GUEST_WRITE, TEST_GVA - SZ_2M, PATTERN);
 
-	other = map_host_page(&host, 0);
-	ASSERT_EQ(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
+	map_other_page_at(hva);
 	check_host_page(_metadata, vcpu, "host RAM set to WC where there was anonymous memory",
-			&host);
+			&other_page);
 	kvm_vm_free(vm);
 	munmap(hva, HOST_SIZE);
 }
@@ -563,7 +569,6 @@ struct mover {
 	struct kvm_vm *vm;
 	void *hva;
 	atomic_bool stop;
-	long moves;
 };
 
 /* KVM takes the memslot away for a while, and finds out then that it cannot be moved. */
@@ -571,7 +576,7 @@ static void *move_in_vain(void *data)
 {
 	struct mover *mover = data;
 
-	for (; !mover->stop; mover->moves++)
+	while (!mover->stop)
 		TEST_ASSERT(__vm_set_user_memory_region(mover->vm, TEST_SLOT, 0, BAD_GPA,
 							HOST_SIZE, mover->hva) &&
 			    errno == EINVAL, "a move in vain: %s", strerror(errno));
@@ -585,7 +590,6 @@ TEST(type_after_a_move_in_vain)
 	struct mover mover = {};
 	struct kvm_vcpu *vcpu;
 	pthread_t thread;
-	void *other;
 	int i;
 
 	if (!have_layer() || !have_driver())
@@ -599,16 +603,11 @@ TEST(type_after_a_move_in_vain)
 				 MAP_PRIVATE | MAP_ANONYMOUS | (i ? MAP_FIXED : 0), -1, 0);
 		ASSERT_NE(mover.hva, MAP_FAILED);
 		vm_set_user_memory_region(mover.vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, mover.hva);
-		other = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC,
-				 MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP);
-		ASSERT_NE(other, MAP_FAILED);
 
 		mover.stop = false;
-		mover.moves = 0;
 		ASSERT_EQ(pthread_create(&thread, NULL, move_in_vain, &mover), 0);
 		usleep(i * 100);
-		ASSERT_EQ(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
-				 mover.hva), mover.hva);
+		map_other_page_at(mover.hva);
 		mover.stop = true;
 		ASSERT_EQ(pthread_join(thread, NULL), 0);
 

@@ -90,26 +90,51 @@ static inline void check_type(struct __test_metadata *_metadata, struct kvm_vcpu
 	print_type(row, walk_as(_metadata, vcpu, row, page, gva, kind));
 }
 
+/* Of a row's name, or of its cell with several types */
+#define TEXT_SIZE	128
+
+/* What a row reads, of several accesses */
+struct cell {
+	char types[TEXT_SIZE];
+	bool unforced;	/* one of them is not forced */
+	int nr;
+};
+
+static inline void add_type(struct cell *cell, const char *type, const char *suffix)
+{
+	size_t length = strlen(cell->types);
+
+	snprintf(cell->types + length, sizeof(cell->types) - length, "%s%s%s",
+		 cell->nr++ ? "," : "", type, suffix);
+}
+
+static inline void add_walked(struct cell *cell, struct walked walked)
+{
+	add_type(cell, kind_names[walked.kind], "");
+	cell->unforced |= !walked.forced;
+}
+
+static inline void print_row(const char *row, const struct cell *cell)
+{
+	print_types(row, cell->types, !cell->unforced);
+}
+
 /* As check_type() of each type that a guest can choose, with one cell for all of them. */
 static inline void check_types(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
 			       const char *row, const struct page *page, uint64_t gva)
 {
-	bool all_forced = true;
-	struct walked walked;
-	char types[64] = "";
-	char name[96];
+	struct cell cell = {};
+	char name[TEXT_SIZE];
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++)
 		map_as(vcpu->vm, gva + i * SZ_2M, page->gpa, guest_kinds[i]);
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
 		snprintf(name, sizeof(name), "%s as %s", row, kind_names[guest_kinds[i]]);
-		walked = walk_as(_metadata, vcpu, name, page, gva + i * SZ_2M, guest_kinds[i]);
-		all_forced &= walked.forced;
-		snprintf(types + strlen(types), sizeof(types) - strlen(types), "%s%s",
-			 i ? "," : "", kind_names[walked.kind]);
+		add_walked(&cell, walk_as(_metadata, vcpu, name, page, gva + i * SZ_2M,
+					  guest_kinds[i]));
 	}
-	print_types(row, types, all_forced);
+	print_row(row, &cell);
 }
 
 /*
