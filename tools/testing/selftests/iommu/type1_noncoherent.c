@@ -3,6 +3,8 @@
  * VFIO type1 and CPU caches: what a device sees whose DMA bypasses them, and what the CPU
  * sees after it.
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 #include <linux/dma_cache.h>
@@ -322,6 +324,44 @@ TEST_F(type1, pinned)
 	EXPECT_MAINTAINED(0, PAGES);
 	EXPECT_EQ(PAGES, cpu_reads(rig, 3));
 	EXPECT_EQ(0, check_rig(rig, 0));
+}
+
+static atomic_bool stop;
+
+/* An emulated device is opened, pins a page if there is one, and is closed, again and again. */
+static void *open_and_close(void *data)
+{
+	struct rig *rig = data;
+	__u64 iova = IOVA;
+	long error = 0;
+
+	while (!stop && !error) {
+		error = open_device(rig, VFIO_MOCK_EMULATED);
+		if (!error)
+			ioctl(rig->device[VFIO_MOCK_EMULATED], VFIO_MOCK_PIN, &iova);
+		close_fd(&rig->device[VFIO_MOCK_EMULATED]);
+	}
+	return (void *)error;
+}
+
+/* A pin is asked back while its device goes: neither waits for a lock that the other has. */
+TEST_F(type1, device_goes_while_unmapped)
+{
+	struct rig *rig = &self->rig;
+	pthread_t thread;
+	void *error;
+	int i;
+
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
+	ASSERT_EQ(0, attach(rig, VFIO_MOCK_EMULATED));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, open_and_close, rig));
+	for (i = 0; i < 500; i++) {
+		ASSERT_EQ(0, map(rig));
+		ASSERT_EQ(0, unmap(rig));
+	}
+	stop = true;
+	ASSERT_EQ(0, pthread_join(thread, &error));
+	EXPECT_NULL(error);
 }
 
 /* Nobody pins reserved memory, but it is memory. */
