@@ -70,7 +70,6 @@ enum memtype_test_prot {
  * mapped with elsewhere, if any. A 2M entry gets the type of its first page.
  * With UNTRACKED, entries have the type that they ask for, which is WB with WB_ENTRIES.
  * PAT forgets to free the type of MMIO mapped with PREMAP whose VMA was split.
- * On arm64, mprotect() gives entries the type of vm_page_prot.
  *
  * The first successful MEMTYPE_TEST_SETUP of an open file holds until it is
  * closed and unmapped. A failed one changes nothing:

@@ -118,6 +118,27 @@ TEST_F(query, address_without_mapping)
 	EXPECT_EQ(memcmp(&answer, &expected, sizeof(answer)), 0);
 }
 
+/* mprotect() changes who may access a page, and not how. */
+TEST_F(query, mprotect_keeps_the_type)
+{
+	struct kvm_memtype answer;
+	void *hva;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC, MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_UNTRACKED);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.host, KVM_MEMTYPE_WC);
+	ASSERT_EQ(mprotect(hva, HOST_SIZE, PROT_READ), 0);
+	ASSERT_EQ(mprotect(hva, HOST_SIZE, PROT_READ | PROT_WRITE), 0);
+	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.host, KVM_MEMTYPE_WC);
+}
+
 /* One call for each range: up to another mapping, another type, the end of the memslot. */
 TEST_F(query, end)
 {
