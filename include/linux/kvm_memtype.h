@@ -48,7 +48,7 @@ struct kvm_memtype_vm {
  * struct kvm_memtype_host - what a page is to the host
  * @kind: the type of the host's accesses to it
  * @mmio: it is not memory
- * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED
+ * @any_uncached: its VMA has VM_ALLOW_ANY_UNCACHED, and the host has such a type
  * @untagged: memory of the VM needs VM_MTE_ALLOWED, and its VMA does not have it
  * @platform: x86: what the host's MTRRs say of it; MEMTYPE_NONE: as WB
  */
@@ -110,6 +110,8 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
 long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp);
 u32 kvm_memtype_slot_flags(struct kvm *kvm);
 bool kvm_memtype_dma_changed(struct kvm *kvm);
+bool kvm_memtype_is_legacy(struct kvm *kvm);
+void kvm_memtype_apply_vma(struct kvm *kvm, unsigned long vm_flags, struct kvm_memtype_host *host);
 struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, const struct kvm_memory_slot *slot,
 					     struct kvm_memtype_host host);
 struct kvm_memtype_intent kvm_memtype_fault(struct kvm_vcpu *vcpu,
@@ -161,6 +163,16 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm);
 enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm);
 
 /**
+ * kvm_arch_memtype_any_uncached - whether a guest may choose WC for what is UC to the host
+ * @vm_flags: the flags of the VMA
+ *
+ * VM_ALLOW_ANY_UNCACHED is how a driver agrees to that.
+ *
+ * Return: Whether it may.
+ */
+bool kvm_arch_memtype_any_uncached(unsigned long vm_flags);
+
+/**
  * kvm_arch_memtype_needs_tags - whether write-back memory needs VM_MTE_ALLOWED
  * @kvm: the VM; NULL for a new one
  *
@@ -187,6 +199,7 @@ void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on);
 
 /**
  * kvm_arch_memtype_host - what a page is to the host
+ * @kvm: the VM; NULL for a new one
  * @map: how it is mapped; it is present
  *
  * Context: Process context. x86 looks at what PAT tracks of a page that is reserved,
@@ -194,7 +207,7 @@ void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on);
  * Return: What the fault handler decides by, too, but for what follows from the
  * flags of the VMA alone.
  */
-struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map);
+struct kvm_memtype_host kvm_arch_memtype_host(struct kvm *kvm, const struct memtype_mapping *map);
 
 /**
  * kvm_arch_memtype_mapped - how much of a guest's memory is mapped

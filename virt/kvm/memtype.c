@@ -136,6 +136,18 @@ static u8 kvm_memtype_policy(struct kvm *kvm)
 }
 
 /**
+ * kvm_memtype_is_legacy - whether KVM is to choose as it did before this layer
+ * @kvm: the VM; NULL for one with the host's default policy
+ *
+ * Context: Any.
+ * Return: Whether its policy is KVM_MEMTYPE_POLICY_LEGACY. Constant once the VM has a vCPU.
+ */
+bool kvm_memtype_is_legacy(struct kvm *kvm)
+{
+	return kvm_memtype_policy(kvm) == KVM_MEMTYPE_POLICY_LEGACY;
+}
+
+/**
  * kvm_memtype_enable_cap - choose the policy of a VM
  * @kvm: the VM
  * @cap: args[0] is one of KVM_MEMTYPE_POLICY_*, all else is 0
@@ -205,16 +217,33 @@ static struct kvm_memtype_intent kvm_memtype_decide_uncached(struct kvm_memtype_
 		intent.kind = host.kind;
 		break;
 	case MEMTYPE_WC:
-		/* A device's registers may be behind it, so the guest decides. */
-		intent.kind = host.mmio ? MEMTYPE_UC : MEMTYPE_WC;
-		intent.any_uncached = host.mmio;
-		break;
+		if (!host.mmio) {
+			intent.kind = MEMTYPE_WC;
+			break;
+		}
+		/* A device's registers may be behind it. */
+		fallthrough;
 	default:
 		intent.kind = MEMTYPE_UC;
 		intent.any_uncached = host.any_uncached;
 		break;
 	}
 	return intent;
+}
+
+/**
+ * kvm_memtype_apply_vma - what follows from the flags of a VMA
+ * @kvm: the VM; NULL for a new one
+ * @vm_flags: the flags
+ * @host: all else that the page is to the host; any_uncached and untagged are set
+ *
+ * Context: Any.
+ */
+void kvm_memtype_apply_vma(struct kvm *kvm, unsigned long vm_flags, struct kvm_memtype_host *host)
+{
+	host->any_uncached = kvm_arch_memtype_any_uncached(vm_flags);
+	host->untagged = kvm_arch_memtype_needs_tags(kvm) &&
+			 (host->mmio || !(vm_flags & VM_MTE_ALLOWED));
 }
 
 /**
@@ -561,12 +590,10 @@ static gfn_t kvm_memtype_look(struct kvm *kvm, const struct kvm_memory_slot *slo
 	} else {
 		/* What a driver will put into a mapping of page frames is taken for MMIO. */
 		if (map.present)
-			host = kvm_arch_memtype_host(&map);
+			host = kvm_arch_memtype_host(kvm, &map);
 		else if (map.pfnmap)
 			host = (struct kvm_memtype_host) { .kind = MEMTYPE_UC, .mmio = true };
-		host.any_uncached = map.flags & VM_ALLOW_ANY_UNCACHED;
-		host.untagged = kvm_arch_memtype_needs_tags(kvm) &&
-				(host.mmio || !(map.flags & VM_MTE_ALLOWED));
+		kvm_memtype_apply_vma(kvm, map.flags, &host);
 		if (!map.certain)
 			query->attributes |= KVM_MEMTYPE_ATTR_PREDICTED;
 		kvm_memtype_answer(kvm, slot, query, host);

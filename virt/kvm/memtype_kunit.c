@@ -68,7 +68,9 @@ static void kvm_memtype_host_wins_test(struct kunit *test)
 		{ { .kind = MEMTYPE_UC, .mmio = true }, MEMTYPE_UC, false, MMIO },
 		{ { .kind = MEMTYPE_UC, .mmio = true, .any_uncached = true }, MEMTYPE_UC, true,
 		  MMIO },
-		{ { .kind = MEMTYPE_WC, .mmio = true }, MEMTYPE_UC, true, MMIO },
+		{ { .kind = MEMTYPE_WC, .mmio = true }, MEMTYPE_UC, false, MMIO },
+		{ { .kind = MEMTYPE_WC, .mmio = true, .any_uncached = true }, MEMTYPE_UC, true,
+		  MMIO },
 	};
 	const struct kvm_memory_slot forced = { .flags = KVM_MEM_FORCE_WB };
 	u8 policy = kvm_memtype_default_policy;

@@ -16,6 +16,8 @@
 #include <asm/kvm_memtype.h>
 #include <asm/kvm_mmu.h>
 #include <asm/kvm_pgtable.h>
+#include <asm/mair_memtype.h>
+#include <asm/memory.h>
 
 #include "memtype.h"
 
@@ -28,7 +30,7 @@
  */
 bool kvm_memtype_is_stage1(struct kvm *kvm)
 {
-	return kvm && kvm->arch.mmu.pgt->flags & KVM_PGTABLE_S2_AS_S1;
+	return kvm && kvm->arch.mmu.pgt->flags & KVM_PGTABLE_S2_STAGE1;
 }
 
 /* Whether the CPU forces a guest's memory to write-back. */
@@ -42,7 +44,7 @@ enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm)
 	return kvm_memtype_fwb(kvm) ? KVM_MEMTYPE_CONTROL_HOST : KVM_MEMTYPE_CONTROL_GUEST;
 }
 
-/* KVM/arm64 never had such a choice. */
+/* Memory was forced or not as it is now. */
 bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 {
 	return false;
@@ -56,12 +58,21 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm)
 
 /*
  * What is not in the linear map cannot be cleaned, so that its caches must need no
- * maintenance: data caches by FWB, instruction caches by DIC (CTR_EL0.DIC).
+ * maintenance: data caches by FWB, instruction caches by DIC (CTR_EL0.DIC). Before this
+ * layer, what is not memory was never mapped cacheable.
  */
 enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm)
 {
+	if (kvm_memtype_is_legacy(kvm))
+		return KVM_MEMTYPE_MMIO_UC;
 	return kvm_memtype_fwb(kvm) && cpus_have_final_cap(ARM64_HAS_CACHE_DIC) ?
 	       KVM_MEMTYPE_MMIO_CACHED : KVM_MEMTYPE_MMIO_REFUSED;
+}
+
+/* Where a CPU's Normal Non-cacheable is broken, the kernel makes it Device. */
+bool kvm_arch_memtype_any_uncached(unsigned long vm_flags)
+{
+	return vm_flags & VM_ALLOW_ANY_UNCACHED && mair_index_memtype(MT_NORMAL_NC) == MEMTYPE_WC;
 }
 
 bool kvm_arch_memtype_needs_tags(struct kvm *kvm)
@@ -82,20 +93,25 @@ bool kvm_arch_memtype_has_stage1(struct kvm *kvm)
 void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on)
 {
 	if (on)
-		kvm->arch.mmu.pgt->flags |= KVM_PGTABLE_S2_AS_S1;
+		kvm->arch.mmu.pgt->flags |= KVM_PGTABLE_S2_STAGE1;
 	else
-		kvm->arch.mmu.pgt->flags &= ~KVM_PGTABLE_S2_AS_S1;
+		kvm->arch.mmu.pgt->flags &= ~KVM_PGTABLE_S2_STAGE1;
 }
 
 /*
- * What has a struct page is memory, even if it is not in memblock (DAX): the linear
- * map has it.
+ * In an ordinary mapping, what is not in memblock is memory with a struct page (DAX), which
+ * the linear map has. Before this layer, KVM mapped it Device.
  */
-struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
+static bool kvm_memtype_is_mmio(struct kvm *kvm, bool in_memblock, vm_flags_t vm_flags)
+{
+	return !in_memblock && (kvm_memtype_is_special(vm_flags) || kvm_memtype_is_legacy(kvm));
+}
+
+struct kvm_memtype_host kvm_arch_memtype_host(struct kvm *kvm, const struct memtype_mapping *map)
 {
 	return (struct kvm_memtype_host) {
 		.kind = map->kind,
-		.mmio = !pfn_is_map_memory(map->pfn) && kvm_memtype_is_special(map->flags),
+		.mmio = kvm_memtype_is_mmio(kvm, pfn_is_map_memory(map->pfn), map->flags),
 	};
 }
 
@@ -161,20 +177,21 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 
 	if (kvm_memtype_is_special(vm_flags)) {
 		/* A page may be there, but the query says that nobody may access it. */
-		if (!(vm_flags & (VM_READ | VM_WRITE)))
+		if (!(vm_flags & (VM_READ | VM_WRITE)) && !kvm_memtype_is_legacy(vcpu->kvm))
 			return kvm_memtype_refuse(vcpu, gfn, KVM_MEMTYPE_REFUSAL_UNMAPPED);
 
 		/* A leaf that is gone makes the guest fault again. */
 		if (!memtype_find_leaf(vcpu->kvm->mm, hva, &leaf))
 			return -EAGAIN;
 		host.kind = arch_memtype_kind(&leaf);
-		if (exec && host.kind != MEMTYPE_WB)
-			return -ENOEXEC;
-		host.mmio = *device;
-		host.any_uncached = vm_flags & VM_ALLOW_ANY_UNCACHED;
 	}
-	if (kvm_has_mte(vcpu->kvm))
-		host.untagged = *device || !(vm_flags & VM_MTE_ALLOWED);
+	host.mmio = kvm_memtype_is_mmio(vcpu->kvm, !*device, vm_flags);
+	kvm_memtype_apply_vma(vcpu->kvm, vm_flags, &host);
+	if (exec) {
+		intent = kvm_memtype_decide(vcpu->kvm, slot, host);
+		if (!intent.refusal && kvm_arch_memtype_noexec(&intent))
+			return -ENOEXEC;
+	}
 
 	intent = kvm_memtype_fault(vcpu, slot, gfn, host);
 	if (intent.kind == MEMTYPE_WB) {
@@ -194,25 +211,24 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
  * @vma: one of the memslot's VMAs
  * @hva: address of the memslot from which on @vma is its next one, in bytes
  *
- * Only where something is mapped there already; else it shows at the fault.
+ * Of what a driver maps, only if it has mapped something already; else it shows at the fault.
  *
  * Context: Under the mmap_lock of the VM's mm, at least for reading. May sleep.
  * Return: 0, or -EINVAL.
  */
 int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *vma, unsigned long hva)
 {
+	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
 	struct memtype_mapping map;
-	struct kvm_memtype_host host;
 
-	if (!kvm_memtype_is_special(vma->vm_flags))
-		return 0;
-
-	memtype_look_up(vma, max(hva, vma->vm_start), &map);
-	if (!map.present)
-		return 0;
-	host = kvm_arch_memtype_host(&map);
-	return host.kind == MEMTYPE_WB && host.mmio &&
-	       kvm_arch_memtype_cached_mmio(kvm) == KVM_MEMTYPE_MMIO_REFUSED ? -EINVAL : 0;
+	if (kvm_memtype_is_special(vma->vm_flags)) {
+		memtype_look_up(vma, max(hva, vma->vm_start), &map);
+		if (!map.present)
+			return 0;
+		host = kvm_arch_memtype_host(kvm, &map);
+	}
+	kvm_memtype_apply_vma(kvm, vma->vm_flags, &host);
+	return kvm_memtype_decide(kvm, NULL, host).refusal ? -EINVAL : 0;
 }
 
 /*

@@ -105,10 +105,78 @@ static void kvm_memtype_foreign_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_effective(NULL, NULL, &ram, MEMTYPE_UC_MINUS), NONE);
 }
 
+/* Arm ARM, MAIR_EL1: the encoding of Attr<n>, with FEAT_XS and FEAT_MTE2. */
+static const struct {
+	u8 attr;
+	enum memtype_kind kind;
+} kvm_memtype_mair[] = {
+	{ 0x00, NGNRNE }, { 0x04, NGNRE }, { 0x08, NGRE }, { 0x0c, GRE },
+	{ 0x01, NGNRNE }, { 0x05, NGNRE }, { 0x02, NONE }, { 0x0f, NONE },
+	{ 0x44, NC }, { 0x40, NC }, { 0x4f, NC }, { 0xf4, NC },
+	{ 0xbb, WT }, { 0x88, WT }, { 0x33, WT }, { 0xa0, WT }, { 0xfb, WT }, { 0xbf, WT },
+	{ 0xff, WB }, { 0xcc, WB }, { 0x77, WB }, { 0xf0, WB },
+	{ 0x10, NONE }, { 0xe0, NONE },
+};
+
+static void kvm_memtype_mair_test(struct kunit *test)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(kvm_memtype_mair); i++)
+		KUNIT_EXPECT_EQ_MSG(test, mair_memtype(kvm_memtype_mair[i].attr),
+				    kvm_memtype_mair[i].kind, "%#x", kvm_memtype_mair[i].attr);
+}
+
+/* The kernel makes Normal Non-cacheable what works, and a guest gets no more than that. */
+static void kvm_memtype_broken_nc_test(struct kunit *test)
+{
+	enum memtype_kind kind;
+	unsigned long flags;
+	bool any_uncached;
+	u64 mair;
+
+	KUNIT_EXPECT_EQ(test, mair_index_memtype(MT_NORMAL_NC), NC);
+	KUNIT_EXPECT_TRUE(test, kvm_arch_memtype_any_uncached(VM_ALLOW_ANY_UNCACHED));
+	KUNIT_EXPECT_FALSE(test, kvm_arch_memtype_any_uncached(VM_IO | VM_PFNMAP));
+
+	local_irq_save(flags);
+	mair = read_sysreg(mair_el1);
+	write_sysreg((mair & ~MAIR_ATTRIDX(MAIR_ATTR_MASK, MT_NORMAL_NC)) |
+		     MAIR_ATTRIDX(MAIR_ATTR_DEVICE_nGnRE, MT_NORMAL_NC), mair_el1);
+	isb();
+	kind = mair_index_memtype(MT_NORMAL_NC);
+	any_uncached = kvm_arch_memtype_any_uncached(VM_ALLOW_ANY_UNCACHED);
+	write_sysreg(mair, mair_el1);
+	isb();
+	local_irq_restore(flags);
+
+	KUNIT_EXPECT_EQ(test, kind, NGNRE);
+	KUNIT_EXPECT_FALSE(test, any_uncached);
+}
+
+/* No machine has persistent memory; page frame 0 is not memory on any of them. */
+static void kvm_memtype_dax_test(struct kunit *test)
+{
+	const struct memtype_mapping dax = { .kind = WB }, device = { .kind = WB, .flags = VM_IO };
+	struct kvm *kvm = kunit_kzalloc(test, sizeof(*kvm), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, kvm);
+	KUNIT_ASSERT_FALSE(test, pfn_is_map_memory(0));
+	kvm->memtype.policy = KVM_MEMTYPE_POLICY_HONOR;
+	KUNIT_EXPECT_FALSE(test, kvm_arch_memtype_host(kvm, &dax).mmio);
+	KUNIT_EXPECT_TRUE(test, kvm_arch_memtype_host(kvm, &device).mmio);
+	kvm->memtype.policy = KVM_MEMTYPE_POLICY_LEGACY;
+	KUNIT_EXPECT_TRUE(test, kvm_arch_memtype_host(kvm, &dax).mmio);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_cached_mmio(kvm), KVM_MEMTYPE_MMIO_UC);
+}
+
 static struct kunit_case kvm_memtype_arm64_cases[] = {
 	KUNIT_CASE(kvm_memtype_encoding_test),
 	KUNIT_CASE(kvm_memtype_combine_test),
 	KUNIT_CASE(kvm_memtype_foreign_test),
+	KUNIT_CASE(kvm_memtype_mair_test),
+	KUNIT_CASE(kvm_memtype_broken_nc_test),
+	KUNIT_CASE(kvm_memtype_dax_test),
 	{}
 };
 

@@ -89,6 +89,11 @@ enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm)
 							 KVM_MEMTYPE_MMIO_CACHED;
 }
 
+bool kvm_arch_memtype_any_uncached(unsigned long vm_flags)
+{
+	return vm_flags & VM_ALLOW_ANY_UNCACHED;
+}
+
 bool kvm_arch_memtype_needs_tags(struct kvm *kvm)
 {
 	return false;
@@ -114,7 +119,7 @@ static bool kvm_memtype_is_mmio(kvm_pfn_t pfn, enum memtype_kind kind)
 	return kvm_is_mmio_pfn(pfn);
 }
 
-struct kvm_memtype_host kvm_arch_memtype_host(const struct memtype_mapping *map)
+struct kvm_memtype_host kvm_arch_memtype_host(struct kvm *kvm, const struct memtype_mapping *map)
 {
 	return (struct kvm_memtype_host) {
 		.kind = map->kind,
@@ -252,6 +257,7 @@ static noinline u64 kvm_memtype_spte_slow(struct kvm_vcpu *vcpu,
 	return kvm_memtype_encode(&intent);
 }
 
+/* Not of shmem: i915 lets a process map that WC, by vm_page_prot alone. */
 static bool kvm_memtype_vma_is_plain(struct vm_area_struct *vma)
 {
 	return !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP)) &&

@@ -455,7 +455,7 @@ static void kvm_memtype_host_test(struct kunit *test)
 	const struct memtype_mapping map = {
 		.present = true, .kind = UCM, .pfn = PFN_DOWN(APIC_DEFAULT_PHYS_BASE),
 	};
-	struct kvm_memtype_host host = kvm_arch_memtype_host(&map);
+	struct kvm_memtype_host host = kvm_arch_memtype_host(NULL, &map);
 	u64 mtrrs = 0;
 
 	KUNIT_EXPECT_EQ(test, host.kind, UCM);

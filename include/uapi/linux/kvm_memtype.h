@@ -28,12 +28,17 @@
 /* KVM_MEMTYPE_POLICY_STAGE1 is accepted. */
 #define KVM_MEMTYPE_CAP_STAGE1		(1 << 5)
 
+/* KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP on arm64, as Linux 6.17 and later say it */
+#ifndef KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
+#define KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED	243
+#endif
+
 /*
  * KVM_ENABLE_CAP(KVM_CAP_MEMTYPE) on a VM without vCPUs: args[0] is one of
  * these, everything else 0.
  */
 #define KVM_MEMTYPE_POLICY_HONOR	(1 << 0)
-/* As KVM did before for memory: on Intel, KVM_X86_QUIRK_IGNORE_GUEST_PAT decides. */
+/* As KVM did before for what the host caches; on Intel, KVM_X86_QUIRK_IGNORE_GUEST_PAT decides. */
 #define KVM_MEMTYPE_POLICY_LEGACY	(1 << 1)
 /* arm64 with FWB: honor, and KVM maintains caches as on a CPU without FWB. */
 #define KVM_MEMTYPE_POLICY_STAGE1	(1 << 2)

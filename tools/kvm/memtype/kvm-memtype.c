@@ -340,8 +340,7 @@ static const char *why_granted(const struct range *range)
 		return "memory: the guest's own page tables decide, and UC there is slow";
 	case SOURCE_MMIO:
 		return text("device memory, which the host maps %s%s", host,
-			    (range->attributes & ANY_UNCACHED) && range->host != WC ?
-			    " and whose driver allows WC" : "");
+			    range->attributes & ANY_UNCACHED ? " and whose driver allows WC" : "");
 	case SOURCE_POLICY:
 		return "the VM's policy is legacy";
 	case SOURCE_CPU:

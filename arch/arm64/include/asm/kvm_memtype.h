@@ -15,7 +15,7 @@
  * With FWB: use what stage 1 says. Arm ARM DDI 0487, section D8.6, R_RHWZM:
  * MemAttr[2:0] = 0b111 and MemAttr[3] = 0.
  */
-#define MT_S2_FWB_AS_S1		0x7
+#define MT_S2_FWB_STAGE1		0x7
 
 /* Device-nGnRE, with FWB and without; section D8.6. */
 #define MT_S2_DEVICE		0x1
@@ -36,7 +36,7 @@ static inline bool kvm_stage2_has_fwb(const struct kvm_pgtable *pgt)
 	if (!cpus_have_final_cap(ARM64_HAS_STAGE2_FWB))
 		return false;
 
-	return !(pgt->flags & (KVM_PGTABLE_S2_NOFWB | KVM_PGTABLE_S2_AS_S1));
+	return !(pgt->flags & (KVM_PGTABLE_S2_NOFWB | KVM_PGTABLE_S2_STAGE1));
 }
 
 /**
@@ -50,8 +50,8 @@ static inline bool kvm_stage2_has_fwb(const struct kvm_pgtable *pgt)
  */
 static inline kvm_pte_t kvm_stage2_memattr(const struct kvm_pgtable *pgt, u8 type, u8 fwb_type)
 {
-	if (pgt->flags & KVM_PGTABLE_S2_AS_S1 && type == MT_S2_NORMAL)
-		return PTE_S2_MEMATTR(MT_S2_FWB_AS_S1);
+	if (pgt->flags & KVM_PGTABLE_S2_STAGE1 && type == MT_S2_NORMAL)
+		return PTE_S2_MEMATTR(MT_S2_FWB_STAGE1);
 	return PTE_S2_MEMATTR(kvm_stage2_has_fwb(pgt) ? fwb_type : type);
 }
 
@@ -102,7 +102,7 @@ static inline bool kvm_stage2_needs_cmo(const struct kvm_pgtable *pgt, kvm_pte_t
 	if (!kvm_pte_valid(pte))
 		return false;
 	return (!kvm_stage2_has_fwb(pgt) &&
-		(memattr == MT_S2_NORMAL || memattr == MT_S2_FWB_AS_S1)) ||
+		(memattr == MT_S2_NORMAL || memattr == MT_S2_FWB_STAGE1)) ||
 	       kvm_stage2_uncached_ram(pte);
 }
 
@@ -119,7 +119,7 @@ static inline bool kvm_stage2_needs_cmo(const struct kvm_pgtable *pgt, kvm_pte_t
  */
 static inline bool kvm_stage2_break_needs_cmo(const struct kvm_pgtable *pgt, kvm_pte_t pte)
 {
-	return (pgt->flags & KVM_PGTABLE_S2_AS_S1 && kvm_stage2_needs_cmo(pgt, pte)) ||
+	return (pgt->flags & KVM_PGTABLE_S2_STAGE1 && kvm_stage2_needs_cmo(pgt, pte)) ||
 	       kvm_stage2_uncached_ram(pte);
 }
 

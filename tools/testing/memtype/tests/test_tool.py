@@ -52,7 +52,7 @@ ROWS = {
         "WC, UC, GRE, nGRE or nGnRnE", "device memory, which the host maps UC and whose driver "
                                        "allows WC; no instruction fetch"),
     "8 WC UC WC,UC MMIO any-uncached none 4": (
-        "WC or UC", "device memory, which the host maps WC"),
+        "WC or UC", "device memory, which the host maps WC and whose driver allows WC"),
     "9 UC- UC WC,UC MMIO - none 4": ("WC or UC", "device memory, which the host maps UC-"),
     "10 UC UC UC,nGnRnE MMIO noexec none 4": (
         "UC or nGnRnE", "device memory, which the host maps UC; no instruction fetch"),

@@ -72,6 +72,13 @@ TEST_F(policy, enable_cap)
 	ASSERT_EQ(__vm_enable_cap(legacy, KVM_CAP_MEMTYPE, KVM_MEMTYPE_POLICY_LEGACY), 0);
 	check_legacy(legacy, self->vm);
 
+#ifdef __aarch64__
+	/* The older name of one of the bits; under legacy, it is not set. */
+	EXPECT_EQ(vm_check_cap(self->vm, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED),
+		  !!(vm_check_cap(self->vm, KVM_CAP_MEMTYPE) & KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP));
+	EXPECT_EQ(vm_check_cap(legacy, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED), 0);
+#endif
+
 	/* And back again. */
 	ASSERT_EQ(__vm_enable_cap(legacy, KVM_CAP_MEMTYPE, KVM_MEMTYPE_POLICY_HONOR), 0);
 	EXPECT_EQ(vm_check_cap(legacy, KVM_CAP_MEMTYPE), vm_check_cap(self->vm, KVM_CAP_MEMTYPE));

@@ -5,6 +5,9 @@
  *
  * That it is right about the types, memtype_test shows.
  */
+#include <sys/mount.h>
+#include <sys/stat.h>
+
 #include "memtype_walk.h"
 
 /* Memory of which the second half is WC to the host */
@@ -393,6 +396,83 @@ TEST_F(refusal, cacheable_memslot)
 	EXPECT_EQ(error, can_cache ? 0 : EINVAL);
 }
 
+/*
+ * A VM with MTE may have memory with tags, and whatever is not write-back: what is
+ * refused, is refused as soon as it shows.
+ */
+static const struct mte_memory {
+	const char *name;
+	bool device;
+	uint32_t prot, flags;	/* MEMTYPE_TEST_* */
+	bool refused;
+} mte_memory[] = {
+	{ "WB memory of a driver", false, MEMTYPE_TEST_WB, 0, true },
+	{ "WC memory of a driver", false, MEMTYPE_TEST_WC, 0 },
+	{ "UC memory of a driver", false, MEMTYPE_TEST_UC, 0 },
+	{ "WB device", true, MEMTYPE_TEST_WB, 0, true },
+	{ "WC device", true, MEMTYPE_TEST_WC, 0 },
+	{ "UC device", true, MEMTYPE_TEST_UC, 0 },
+	{ "any-uncached device", true, MEMTYPE_TEST_UC, MEMTYPE_TEST_ANY_UNCACHED },
+};
+
+static struct kvm_vm *create_mte_vm(struct kvm_vcpu **vcpu)
+{
+	struct kvm_vm *vm = vm_create(1);
+
+	vm_enable_cap(vm, KVM_CAP_ARM_MTE, 0);
+	*vcpu = vm_vcpu_add(vm, 0, guest_main);
+	vcpu_args_set(*vcpu, 1, 0);
+	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+	return vm;
+}
+
+TEST_F(refusal, mte_memslots)
+{
+	const struct mte_memory *memory;
+	struct kvm_memtype answer;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	int ret, fd;
+	void *hva;
+
+	if (!kvm_check_cap(KVM_CAP_ARM_MTE))
+		SKIP(return, "no KVM_CAP_ARM_MTE");
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	vm = create_mte_vm(&vcpu);
+	for (memory = mte_memory; memory < mte_memory + ARRAY_SIZE(mte_memory); memory++) {
+		hva = map_host(HOST_SIZE, memory->device ? frame_buffer() : 0, memory->prot,
+			       memory->flags | MEMTYPE_TEST_PREMAP);
+		ASSERT_NE(hva, MAP_FAILED);
+		ret = __vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+		EXPECT_EQ(ret ? errno : 0, memory->refused ? EINVAL : 0)
+			TH_LOG("%s", memory->name);
+		if (ret)
+			continue;
+		ASSERT_EQ(get_memtype(vm, TEST_GPA, &answer), 0);
+		EXPECT_EQ(answer.refusal, 0);
+		let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
+		EXPECT_EQ(let_guest(vcpu, GUEST_READ, TEST_GVA, 0), PATTERN);
+		vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, 0, hva);
+	}
+
+	/* A file's pages have no tags, unless they are of tmpfs. */
+	ASSERT_EQ(mkdir("/ramfs", 0700), 0);
+	ASSERT_EQ(mount("ramfs", "/ramfs", "ramfs", 0, NULL), 0);
+	fd = open("/ramfs/file", O_RDWR | O_CREAT, 0600);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(ftruncate(fd, SZ_4K), 0);
+	hva = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(hva, MAP_FAILED);
+	EXPECT_EQ(__vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, hva), -1);
+	EXPECT_EQ(errno, EINVAL);
+	munmap(hva, SZ_4K);
+	close(fd);
+	umount("/ramfs");
+	rmdir("/ramfs");
+	kvm_vm_free(vm);
+}
+
 /* Write-back memory that cannot have tags comes to be where the memslot was checked. */
 TEST_F(refusal, mte)
 {
@@ -404,12 +484,7 @@ TEST_F(refusal, mte)
 		SKIP(return, "no KVM_CAP_ARM_MTE");
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
-	vm = vm_create(1);
-	vm_enable_cap(vm, KVM_CAP_ARM_MTE, 0);
-	vcpu = vm_vcpu_add(vm, 0, guest_main);
-	vcpu_args_set(vcpu, 1, 0);
-	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
-
+	vm = create_mte_vm(&vcpu);
 	hva = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(hva, MAP_FAILED);
 	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, hva);
@@ -419,6 +494,32 @@ TEST_F(refusal, mte)
 	ASSERT_EQ(mremap(other, SZ_2M, SZ_2M, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
 	check_refusal(_metadata, vcpu, TEST_GPA, TEST_GVA, KVM_MEMTYPE_REFUSAL_MTE, "MTE");
 	kvm_vm_free(vm);
+}
+
+/* Persistent memory is migrated as memory is, although it is none to memblock. */
+TEST_F(refusal, logged_read)
+{
+	unsigned long dirty[HOST_SIZE / SZ_4K / (8 * sizeof(long))];
+	void *hva, *other;
+
+	if (!(vm_check_cap(self->vm, KVM_CAP_MEMTYPE) & KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP))
+		SKIP(return, "no cacheable mapping of what is not memory");
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	hva = mmap(NULL, HOST_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES, TEST_GPA,
+				  HOST_SIZE, hva);
+	other = map_host(HOST_SIZE, frame_buffer(), MEMTYPE_TEST_WB, MEMTYPE_TEST_PREMAP);
+	ASSERT_NE(other, MAP_FAILED);
+	ASSERT_EQ(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
+
+	let_guest(self->vcpu, GUEST_READ, TEST_GVA, 0);
+	kvm_vm_get_dirty_log(self->vm, TEST_SLOT, dirty);
+	EXPECT_EQ(dirty[0] & 1, 0);
+	let_guest(self->vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
+	kvm_vm_get_dirty_log(self->vm, TEST_SLOT, dirty);
+	EXPECT_EQ(dirty[0] & 1, 1);
 }
 #endif
 
