@@ -6,20 +6,22 @@
 #include "memtype_probe.h"
 
 /**
- * kvm_memtype_probe_ioctl - KVM_MEMTYPE_PROBE and KVM_MEMTYPE_PROBE_DMA
+ * kvm_memtype_probe_ioctl - KVM_MEMTYPE_PROBE, and its _DMA and _ABORT
  * @vcpu: the vCPU
  * @ioctl: number
- * @arg: struct kvm_memtype_probe in user space, or 0 or 1
+ * @arg: struct kvm_memtype_probe in user space, or 0 or 1, or struct
+ *	kvm_memtype_probe_abort in user space
  *
  * Context: Process context, under vcpu->mutex. Takes kvm->srcu.
  * Return: 0; -ENOENT if nothing is mapped there, or the vCPU has not run yet;
- * -EOPNOTSUPP if the vCPU does not use two-dimensional page tables; -EFAULT for a
- * bad pointer; -ENOTTY if the ioctl is another one, which the caller then leaves
+ * -EOPNOTSUPP if the vCPU does not use two-dimensional page tables, or for _ABORT if
+ * it is not of arm64; -EFAULT for a bad pointer; -ENOTTY if the ioctl is another one, which the caller then leaves
  * to the architecture. After an error the argument is as before.
  */
 long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, unsigned long arg)
 {
 	void __user *argp = (void __user *)arg;
+	struct kvm_memtype_probe_abort abort;
 	struct kvm_memtype_probe probe;
 	int idx, ret;
 
@@ -29,6 +31,11 @@ long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, unsigned
 		else
 			kvm_arch_unregister_noncoherent_dma(vcpu->kvm);
 		return 0;
+	}
+	if (ioctl == KVM_MEMTYPE_PROBE_ABORT) {
+		if (copy_from_user(&abort, argp, sizeof(abort)))
+			return -EFAULT;
+		return kvm_arch_memtype_set_abort(vcpu, &abort);
 	}
 	if (ioctl != KVM_MEMTYPE_PROBE)
 		return -ENOTTY;

@@ -48,6 +48,23 @@ struct kvm_memtype_probe {
  */
 #define KVM_MEMTYPE_PROBE_DMA	_IO(0xAE, 0xf6)
 
+/**
+ * struct kvm_memtype_probe_abort - argument of KVM_MEMTYPE_PROBE_ABORT, a vCPU ioctl (arm64)
+ * @gva: in: guest virtual address, as FAR_EL2 has it
+ * @iss: in: bits 24:0 of ESR_EL2; 0: no longer
+ * @padding: unused
+ *
+ * The next data abort that an access to @gva takes to KVM, other than one of the page
+ * table walk, then has @iss.
+ */
+struct kvm_memtype_probe_abort {
+	__u64 gva;
+	__u32 iss;
+	__u32 padding;
+};
+
+#define KVM_MEMTYPE_PROBE_ABORT	_IOW(0xAE, 0xf7, struct kvm_memtype_probe_abort)
+
 #ifdef __KERNEL__
 #include <linux/errno.h>
 
@@ -56,6 +73,7 @@ struct kvm_vcpu;
 #ifdef CONFIG_KVM_MEMTYPE_PROBE
 long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl, unsigned long arg);
 int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *probe);
+int kvm_arch_memtype_set_abort(struct kvm_vcpu *vcpu, const struct kvm_memtype_probe_abort *abort);
 #else
 static inline long kvm_memtype_probe_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 					   unsigned long arg)

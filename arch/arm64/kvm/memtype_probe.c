@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * KVM_MEMTYPE_PROBE on arm64: the stage-2 leaf entry, and with VHE also what the
- * CPU itself makes of stage 1 and stage 2 together.
+ * CPU itself makes of stage 1 and stage 2 together. KVM_MEMTYPE_PROBE_ABORT: aborts
+ * that no emulator raises.
  */
 #include <linux/kvm_host.h>
+#include <asm/esr.h>
 #include <asm/kvm_asm.h>
+#include <asm/kvm_emulate.h>
+#include <asm/kvm_memtype_probe.h>
 #include <asm/kvm_pgtable.h>
 #include <asm/sysreg.h>
 
@@ -57,4 +61,37 @@ int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *prob
 	probe->par_valid = has_vhe();
 	probe->par = has_vhe() ? kvm_memtype_translate(vcpu, probe->gva) : 0;
 	return 0;
+}
+
+int kvm_arch_memtype_set_abort(struct kvm_vcpu *vcpu, const struct kvm_memtype_probe_abort *abort)
+{
+	vcpu->arch.memtype_abort.gva = abort->gva;
+	vcpu->arch.memtype_abort.iss = abort->iss & ESR_ELx_ISS_MASK;
+	return 0;
+}
+
+/**
+ * kvm_memtype_probe_abort - let an abort be what KVM_MEMTYPE_PROBE_ABORT asked for
+ * @vcpu: the vCPU, which aborted at stage 2
+ *
+ * HPFAR_EL2 is UNKNOWN after what is neither a translation nor an access flag nor a
+ * permission fault (Arm ARM DDI 0487, "HPFAR_EL2"; KVM finds out about the last of
+ * these by itself). It then has an address that no memslot can have.
+ *
+ * Context: In the handler of the abort, before anything else.
+ */
+void kvm_memtype_probe_abort(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_fault_info *fault = &vcpu->arch.fault;
+	u32 iss = vcpu->arch.memtype_abort.iss;
+
+	if (!iss || kvm_vcpu_trap_is_iabt(vcpu) || kvm_vcpu_abt_iss1tw(vcpu) ||
+	    kvm_vcpu_get_hfar(vcpu) != vcpu->arch.memtype_abort.gva)
+		return;
+
+	vcpu->arch.memtype_abort.iss = 0;
+	fault->esr_el2 = (fault->esr_el2 & (ESR_ELx_EC_MASK | ESR_ELx_IL)) | iss;
+	if (!esr_fsc_is_translation_fault(iss) && !esr_fsc_is_access_flag_fault(iss) &&
+	    !esr_fsc_is_permission_fault(iss))
+		fault->hpfar_el2 = HPFAR_MASK;
 }

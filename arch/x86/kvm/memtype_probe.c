@@ -72,3 +72,8 @@ int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *prob
 	probe->mtrr = mtrr_type_lookup(page, page + PAGE_SIZE, &uniform);
 	return 0;
 }
+
+int kvm_arch_memtype_set_abort(struct kvm_vcpu *vcpu, const struct kvm_memtype_probe_abort *abort)
+{
+	return -EOPNOTSUPP;
+}
