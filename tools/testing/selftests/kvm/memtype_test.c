@@ -372,6 +372,8 @@ static const struct host_page host_pages[] = {
 	HOST_PAGE("mixed 2M", WC, MEMTYPE_TEST_HUGE | MEMTYPE_TEST_MIXED, WC, WC, PTE, NOEXEC,
 		  .offset = SZ_1M),
 	HOST_PAGE("MMIO WB", WB, 0, WB, WB, RAM, .memory = HOST_BAR),
+	/* Memory that the host accesses as it does the BAR: no cached alias of that. */
+	HOST_PAGE("MMIO copied", UC, 0, UC, UC, PTE, NOEXEC, .memory = HOST_BAR_COPY),
 	HOST_PAGE("MMIO WC", WC, MEMTYPE_TEST_PREMAP, WC, UC, MMIO, NOEXEC, .memory = HOST_BAR),
 	HOST_PAGE("MMIO WC any-uncached", WC, MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_ANY_UNCACHED,
 		  WC, UC, MMIO, .memory = HOST_BAR,
