@@ -83,21 +83,19 @@ static int vfio_mock_pin(struct vfio_mock *mock, void __user *arg)
 
 	if (get_user(iova, (u64 __user *)arg))
 		return -EFAULT;
+	/* A pin that nobody knows of yet must not be asked back. */
+	guard(mutex)(&mock->lock);
+	if (mock->pinned)
+		return -EBUSY;
 	ret = vfio_pin_pages(&mock->vdev, iova, 1, IOMMU_READ | IOMMU_WRITE, &page);
 	if (ret < 0)
 		return ret;
-	scoped_guard(mutex, &mock->lock) {
-		if (!mock->pinned) {
-			mock->pinned = true;
-			mock->iova = iova;
-			return 0;
-		}
-	}
-	vfio_unpin_pages(&mock->vdev, iova, 1);
-	return -EBUSY;
+	mock->pinned = true;
+	mock->iova = iova;
+	return 0;
 }
 
-/* Type1 calls back with its locks held, so @lock is never held while calling it. */
+/* Type1 calls back with its device_list_lock held; iommu->lock is taken within @lock. */
 static void vfio_mock_dma_unmap(struct vfio_device *vdev, u64 iova, u64 length)
 {
 	struct vfio_mock *mock = container_of(vdev, struct vfio_mock, vdev);

@@ -310,8 +310,9 @@ static void *map_memory(enum host_memory memory)
 	}
 	if (memory == MMIO_WC || memory == MMIO_UC)
 		phys = frame_buffer();
+	/* Without VM_ALLOW_ANY_UNCACHED, all MMIO is Device. */
 	return map_host(HOST_SIZE, phys, wc ? MEMTYPE_TEST_WC : MEMTYPE_TEST_UC,
-			MEMTYPE_TEST_PREMAP);
+			MEMTYPE_TEST_PREMAP | (wc ? MEMTYPE_TEST_ANY_UNCACHED : 0));
 }
 
 /*
