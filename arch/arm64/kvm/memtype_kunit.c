@@ -142,7 +142,7 @@ static void kvm_memtype_broken_nc_test(struct kunit *test)
 	local_irq_save(flags);
 	mair = read_sysreg(mair_el1);
 	write_sysreg((mair & ~MAIR_ATTRIDX(MAIR_ATTR_MASK, MT_NORMAL_NC)) |
-		     MAIR_ATTRIDX(MAIR_ATTR_DEVICE_nGnRE, MT_NORMAL_NC), mair_el1);
+		     MAIR_ATTRIDX(0x04ull, MT_NORMAL_NC), mair_el1);
 	isb();
 	kind = mair_index_memtype(MT_NORMAL_NC);
 	any_uncached = kvm_arch_memtype_any_uncached(VM_ALLOW_ANY_UNCACHED);

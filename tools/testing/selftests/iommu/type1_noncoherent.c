@@ -345,7 +345,7 @@ static void *open_and_close(void *data)
 }
 
 /* A pin is asked back while its device goes: neither waits for a lock that the other has. */
-TEST_F(type1, device_goes_while_unmapped)
+TEST_F(type1, device_goes)
 {
 	struct rig *rig = &self->rig;
 	pthread_t thread;

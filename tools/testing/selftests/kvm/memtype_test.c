@@ -496,7 +496,7 @@ static void check_host_page(struct __test_metadata *_metadata, struct kvm_vcpu *
 	    host->intent == KVM_MEMTYPE_WB)
 		expect_legacy(&page);
 	/* On arm64, what is no memory is cacheable with FWB and DIC only. */
-	if (have_layer() && host->memory == HOST_BAR && host->intent == KVM_MEMTYPE_WB &&
+	if (have_layer() && host->memory == HOST_BAR && page.intent == KVM_MEMTYPE_WB &&
 	    !get_memtype(vcpu->vm, page.gpa, &answer) && answer.refusal) {
 		map_as(vcpu->vm, gva, page.gpa, KVM_MEMTYPE_WB);
 		check_refusal(_metadata, vcpu, page.gpa, gva, KVM_MEMTYPE_REFUSAL_CACHEABLE,
