@@ -4,6 +4,7 @@
  * type1 maps memory in domains whose DMA goes past simulated caches. vfio_mock.h says what
  * they can do.
  */
+#include <linux/delay.h>
 #include <linux/device.h>
 #include <linux/iommu.h>
 #include <linux/miscdevice.h>
@@ -106,6 +107,8 @@ static void vfio_mock_dma_unmap(struct vfio_device *vdev, u64 iova, u64 length)
 		mock->pinned = false;
 		iova = mock->iova;
 	}
+	/* Others come to wait for what the caller holds. */
+	msleep(20);
 	vfio_unpin_pages(vdev, iova, 1);
 }
 
