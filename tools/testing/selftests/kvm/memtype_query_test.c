@@ -407,12 +407,12 @@ static const struct mte_memory {
 	bool refused;
 } mte_memory[] = {
 	{ "WB memory of a driver", false, MEMTYPE_TEST_WB, 0, true },
-	{ "WC memory of a driver", false, MEMTYPE_TEST_WC, 0 },
-	{ "UC memory of a driver", false, MEMTYPE_TEST_UC, 0 },
+	{ "WC memory of a driver", false, MEMTYPE_TEST_WC, 0, false },
+	{ "UC memory of a driver", false, MEMTYPE_TEST_UC, 0, false },
 	{ "WB device", true, MEMTYPE_TEST_WB, 0, true },
-	{ "WC device", true, MEMTYPE_TEST_WC, 0 },
-	{ "UC device", true, MEMTYPE_TEST_UC, 0 },
-	{ "any-uncached device", true, MEMTYPE_TEST_UC, MEMTYPE_TEST_ANY_UNCACHED },
+	{ "WC device", true, MEMTYPE_TEST_WC, 0, false },
+	{ "UC device", true, MEMTYPE_TEST_UC, 0, false },
+	{ "any-uncached device", true, MEMTYPE_TEST_UC, MEMTYPE_TEST_ANY_UNCACHED, false },
 };
 
 static struct kvm_vm *create_mte_vm(struct kvm_vcpu **vcpu)
