@@ -631,6 +631,13 @@ static inline void *map_host(uint64_t size, uint64_t phys, uint32_t prot, uint32
 	return hva;
 }
 
+/* Moves a mapping to where another one may be. */
+static inline void move_mapping(void *from, uint64_t size, void *to)
+{
+	TEST_ASSERT(mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to,
+		    "mremap: %s", strerror(errno));
+}
+
 static inline bool have_driver(void)
 {
 	return !access(DRIVER, F_OK);

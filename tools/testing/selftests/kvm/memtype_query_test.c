@@ -491,7 +491,7 @@ TEST_F(refusal, mte)
 	let_guest(vcpu, GUEST_READ, TEST_GVA, 0);
 	other = map_host(SZ_2M, 0, MEMTYPE_TEST_WB, MEMTYPE_TEST_PREMAP);
 	ASSERT_NE(other, MAP_FAILED);
-	ASSERT_EQ(mremap(other, SZ_2M, SZ_2M, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
+	move_mapping(other, SZ_2M, hva);
 	check_refusal(_metadata, vcpu, TEST_GPA, TEST_GVA, KVM_MEMTYPE_REFUSAL_MTE, "MTE");
 	kvm_vm_free(vm);
 }
@@ -512,7 +512,7 @@ TEST_F(refusal, logged_read)
 				  HOST_SIZE, hva);
 	other = map_host(HOST_SIZE, frame_buffer(), MEMTYPE_TEST_WB, MEMTYPE_TEST_PREMAP);
 	ASSERT_NE(other, MAP_FAILED);
-	ASSERT_EQ(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, hva), hva);
+	move_mapping(other, HOST_SIZE, hva);
 
 	let_guest(self->vcpu, GUEST_READ, TEST_GVA, 0);
 	kvm_vm_get_dirty_log(self->vm, TEST_SLOT, dirty);

@@ -800,9 +800,8 @@ static void log_page_frames(struct watch *watch)
 		      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
 	vm_set_user_memory_region(watch->vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY,
 				  TEST_GPA, 2 * watch->size, room);
-	watch->hva = mremap(watch->hva, 2 * watch->size, 2 * watch->size,
-			    MREMAP_MAYMOVE | MREMAP_FIXED, room);
-	TEST_ASSERT(watch->hva == room, "mremap: %s", strerror(errno));
+	move_mapping(watch->hva, 2 * watch->size, room);
+	watch->hva = room;
 }
 
 TEST_F(order, uncached_split)

@@ -546,10 +546,7 @@ static const struct host_page other_page =
 /* Maps a driver's memory where there is memory of the process. */
 static void map_other_page_at(void *hva)
 {
-	void *other = map_host_page(&other_page, 0);
-
-	TEST_ASSERT(mremap(other, HOST_SIZE, HOST_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
-			   hva) == hva, "mremap: %s", strerror(errno));
+	move_mapping(map_host_page(&other_page, 0), HOST_SIZE, hva);
 }
 
 /* A driver's memory comes to be where the memslot had memory of the process. */
