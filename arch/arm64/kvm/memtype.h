@@ -14,12 +14,6 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *vma, unsigned long hva);
 bool kvm_memtype_is_stage1(struct kvm *kvm);
 
-/* The value of KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED */
-static inline bool kvm_memtype_caches_pfnmap(struct kvm *kvm)
-{
-	return kvm_arch_memtype_cached_mmio(kvm) == KVM_MEMTYPE_MMIO_CACHED;
-}
-
 /* Whether the host's leaf entries of a VMA, rather than its pages, say the type. */
 static inline bool kvm_memtype_is_special(vm_flags_t vm_flags)
 {
@@ -77,11 +71,6 @@ static inline int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *
 }
 
 static inline bool kvm_memtype_is_stage1(struct kvm *kvm)
-{
-	return false;
-}
-
-static inline bool kvm_memtype_caches_pfnmap(struct kvm *kvm)
 {
 	return false;
 }
