@@ -349,7 +349,8 @@ def lay(kernel: str = settings.KERNEL) -> Base:
             git("reset", "-q", "--hard", tip)
         else:
             shutil.rmtree(tree, ignore_errors=True)
-            git("worktree", "prune")
+            # Git locks one that it is making; who interrupts that leaves it behind, locked.
+            shutil.rmtree(TREES["patched"] / ".git/worktrees", ignore_errors=True)
             git("worktree", "add", "-q", "-f", "-B", BRANCHES[kernel], tree, tip)
     elif git("rev-parse", laid) != tip:
         refuse_own_work(kernel)

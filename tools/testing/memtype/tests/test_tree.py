@@ -118,6 +118,13 @@ class Tree(unittest.TestCase):
         self.good("lay", KERNEL="base")
         self.assertTrue((self.build / "linux-base/mm/Kconfig").exists())
 
+    def test_base_was_interrupted(self) -> None:
+        self.good("lay", KERNEL="base")
+        shutil.rmtree(self.build / "linux-base")
+        (self.build / "linux/.git/worktrees/linux-base/locked").write_text("initializing")
+        self.good("lay", KERNEL="base")
+        self.assertTrue((self.build / "linux-base/mm/Kconfig").exists())
+
     def test_ksrc_is_only_read(self) -> None:
         (self.kernel / "mm/Kconfig").write_text("# edited, not committed\n\n" + KCONFIG)
         (self.kernel / "mm/new.o").write_text("a build product")
