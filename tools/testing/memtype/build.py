@@ -15,6 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import settings
 import tables
 from results import KUNIT
 from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, REPO, TREES, fail, output, say
@@ -194,7 +195,7 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
     out = BUILD / "selftests" / arch
     make(f"{arch} headers", arch, out / "headers.log", "-C", tree, f"O={out / 'headers'}",
          "headers")
-    wanted = tables.programs(arch) + (also or [])
+    wanted = tables.programs(arch, slow=settings.TARGET == "compat") + (also or [])
     for directory in sorted({path.parts[0] for path in wanted}):
         selftest_programs(arch, out, [path for path in wanted if path.parts[0] == directory],
                           f"{arch} {directory} selftests")

@@ -13,7 +13,7 @@ import matrix
 import summary
 import settings
 import tables
-from results import GOOD, KUNIT
+from results import GOOD, KUNIT, NOT_RUN
 from settings import KERNEL, OUT, TREES, fail, say
 
 # Of a result that one of the kernels does not have.
@@ -58,7 +58,7 @@ def failures(base: dict[str, Any], patched: dict[str, Any]) -> dict[tuple[str, s
 
 
 def report() -> int:
-    """Print what differs, and what fails on both; 0 if nothing differs."""
+    """Print what differs, and what fails on both; 0 if all ran and nothing differs."""
     runs = {kernel: summary.load(OUT / "compat" / kernel) for kernel in TREES}
     found = differences(runs["base"], runs["patched"])
     (OUT / "compat.json").write_text(json.dumps({
@@ -75,9 +75,11 @@ def report() -> int:
         say("\nfails on both kernels:\n\n" + settings.columns(
             [(*FIELDS[:3], "status"), *([*key, status] for key, status in both.items())]))
     passed = [summary.counts(run["results"]).passed for run in runs.values()]
+    missing = any(NOT_RUN in status for run in runs.values() for status in statuses(run).values())
     say(f"\ncompat: {len(found)} of {total} results differ between the base and the patched "
         f"kernel\nlogs: {OUT / 'compat'}")
-    return 1 if found or not all(passed) else 0
+    # What did not run is no proof, although it is the same on both.
+    return 1 if found or missing or not all(passed) else 0
 
 
 if __name__ == "__main__":

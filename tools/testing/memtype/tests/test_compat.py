@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import build
 import compat
-import tables
 import matrix
+import settings
+import tables
 from results import KUNIT
 from tables import Test
 
@@ -72,6 +74,20 @@ class Compare(unittest.TestCase):
             self.assertEqual("fails on both kernels" in said.getvalue(), base == "fail")
 
 
+    def test_not_run(self) -> None:
+        """A machine that boots with neither kernel shows no difference, and proves nothing."""
+        with tempfile.TemporaryDirectory() as scratch, \
+                mock.patch.object(compat, "OUT", Path(scratch)), \
+                contextlib.redirect_stdout(io.StringIO()):
+            for kernel in ("base", "patched"):
+                out = Path(scratch) / "compat" / kernel
+                out.mkdir(parents=True)
+                ran = matrix_json(("a", "not run"), ("b", "pass"))
+                ran["results"][0]["cause"] = "boot"
+                (out / "matrix.json").write_text(json.dumps(ran))
+            self.assertEqual(compat.report(), 1)
+
+
 class Selection(unittest.TestCase):
     def test_suites(self) -> None:
         tests = {test.suite: test for test in tables.all_tests(tables.all_machines())}
@@ -89,6 +105,19 @@ class Selection(unittest.TestCase):
         self.assertIn("kvm/set_memory_region_test", suites)
         self.assertFalse(suites & {KUNIT, "kvm/memtype_test", "kvm/memtype_host_test"})
         self.assertEqual(out.parts[-2], "compat")
+
+    def test_slow_programs_are_built(self) -> None:
+        """Those of tests that only make compat runs."""
+        slow = {Path(test.program) for test in tables.all_tests(tables.all_machines())
+                if test.slow and "x86-amd" in test.machines}
+        for target in ("compat", "matrix"):
+            with mock.patch.object(settings, "TARGET", target), \
+                    mock.patch.object(build, "make"), mock.patch.object(build, "PROGRAMS", []), \
+                    mock.patch.object(build, "selftest_programs") as made:
+                build.selftests("x86_64")
+            built = {path for call in made.call_args_list for path in call.args[2]}
+            self.assertTrue(built)
+            self.assertEqual(slow <= built, target == "compat")
 
 
 if __name__ == "__main__":
