@@ -160,7 +160,7 @@ static void dma_cache_maintain(struct dma_cache *dc, void *addr, unsigned long p
 	}
 }
 
-/* Memory that the linear map lacks: hidden by mem= (x86), or no-map. */
+/* Memory that the linear map lacks: hidden by mem= (x86). */
 static void dma_cache_maintain_unmapped(struct dma_cache *dc, unsigned long pfn,
 					unsigned long npages)
 {
@@ -215,6 +215,23 @@ void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages
 	}
 }
 EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
+
+/**
+ * dma_cache_unreachable() - whether page frames have lines that nobody can maintain
+ * @pfn: page frame that a process maps, without a reference to a page
+ * @prot: of the entry by which it does
+ *
+ * Memory that the linear map lacks (no-map) is left alone, as it has no dirty lines where
+ * nobody caches it. If a process does, a device that bypasses the caches must not have it.
+ *
+ * Context: Any.
+ * Return: Whether it is so, and caches are maintained at all.
+ */
+bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot)
+{
+	return dma_cache_on && arch_dma_cache_unreachable(PFN_PHYS(pfn), prot);
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_unreachable, DMA_CACHE);
 
 /**
  * dma_cache_end() - finish maintenance

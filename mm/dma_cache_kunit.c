@@ -492,6 +492,29 @@ static void dma_cache_hidden_test(struct kunit *test)
 	dma_cache_expect_run(test, 0, max_pfn, 3, 0);
 }
 
+/* Memory that the linear map lacks, and that a process caches, or does not. */
+static void dma_cache_no_map_test(struct kunit *test)
+{
+#ifdef CONFIG_ARM64
+	struct dma_cache_fixture *f = test->priv;
+	phys_addr_t phys = PFN_PHYS(f->pfn);
+	bool cached, uncached;
+
+	KUNIT_EXPECT_FALSE(test, arch_dma_cache_unreachable(phys, PAGE_KERNEL));
+	KUNIT_ASSERT_EQ(test, memblock_mark_nomap(phys, PAGE_SIZE), 0);
+	cached = arch_dma_cache_unreachable(phys, PAGE_KERNEL);
+	uncached = arch_dma_cache_unreachable(phys, pgprot_writecombine(PAGE_KERNEL)) ||
+		   arch_dma_cache_unreachable(phys, pgprot_noncached(PAGE_KERNEL));
+	KUNIT_ASSERT_EQ(test, memblock_clear_nomap(phys, PAGE_SIZE), 0);
+	KUNIT_EXPECT_TRUE(test, cached);
+	KUNIT_EXPECT_FALSE(test, uncached);
+	/* Nothing is given an alias. */
+	KUNIT_EXPECT_FALSE(test, arch_dma_cache_is_memory(phys));
+#else
+	kunit_skip(test, "only arm64 has no-map memory");
+#endif
+}
+
 static void dma_cache_counters_test(struct kunit *test)
 {
 	struct dma_cache_fixture *f = test->priv;
@@ -656,6 +679,7 @@ static struct kunit_case __refdata dma_cache_cases[] = {
 	KUNIT_CASE(dma_cache_isa_hole_test),
 	KUNIT_CASE(dma_cache_reserved_test),
 	KUNIT_CASE(dma_cache_hidden_test),
+	KUNIT_CASE(dma_cache_no_map_test),
 	KUNIT_CASE(dma_cache_counters_test),
 	KUNIT_CASE(dma_cache_debugfs_test),
 	KUNIT_CASE(dma_cache_domain_test),

@@ -15,6 +15,7 @@
 #include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/irqflags.h>
+#include <linux/memblock.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/pfn_t.h>
@@ -225,6 +226,42 @@ static int memtype_test_set_ram(const struct memtype_test *test, u32 prot)
 }
 #endif
 
+#ifdef CONFIG_ARM64
+/* Nobody else changes memblock any more. */
+static int memtype_test_set_no_map(const struct memtype_test *test)
+{
+	unsigned long i;
+	int ret;
+
+	for (i = 0; i < test->nr_pages && memtype_test_has(test, MEMTYPE_TEST_NO_MAP); i++) {
+		SetPageReserved(test->pages[i]);
+		ret = memblock_mark_nomap(page_to_phys(test->pages[i]), PAGE_SIZE);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static void memtype_test_clear_no_map(const struct memtype_test *test)
+{
+	unsigned long i;
+
+	for (i = 0; i < test->nr_pages && memtype_test_has(test, MEMTYPE_TEST_NO_MAP); i++) {
+		memblock_clear_nomap(page_to_phys(test->pages[i]), PAGE_SIZE);
+		ClearPageReserved(test->pages[i]);
+	}
+}
+#else
+static int memtype_test_set_no_map(const struct memtype_test *test)
+{
+	return 0;
+}
+
+static void memtype_test_clear_no_map(const struct memtype_test *test)
+{
+}
+#endif
+
 static void memtype_test_free_pages(const struct memtype_test *test, unsigned long nr)
 {
 	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_TAILS) ? PMD_ORDER : 0;
@@ -241,6 +278,7 @@ static void memtype_test_free_ram(struct memtype_test *test)
 	/* Nobody else expects uncached memory, so rather lose it. */
 	if (WARN_ON(memtype_test_set_ram(test, MEMTYPE_TEST_WB)))
 		return;
+	memtype_test_clear_no_map(test);
 	memtype_test_free_pages(test, test->nr_pages);
 }
 
@@ -270,7 +308,9 @@ static int memtype_test_alloc_ram(struct memtype_test *test)
 			test->pages[nr++] = page + i;
 	}
 
-	ret = memtype_test_set_ram(test, test->setup.prot);
+	ret = memtype_test_set_no_map(test);
+	if (!ret)
+		ret = memtype_test_set_ram(test, test->setup.prot);
 	/* It may have changed some of the pages before it failed. */
 	if (ret)
 		memtype_test_free_ram(test);
@@ -349,7 +389,8 @@ static int memtype_test_check(const struct memtype_test_setup *setup)
 		return -EINVAL;
 	if (flags & MEMTYPE_TEST_MIXED && !IS_ALIGNED(setup->size, 2 * PAGE_SIZE))
 		return -EINVAL;
-	if (flags & MEMTYPE_TEST_TAILS && (setup->phys || flags & MEMTYPE_TEST_MIXEDMAP))
+	if (flags & (MEMTYPE_TEST_TAILS | MEMTYPE_TEST_NO_MAP) &&
+	    (setup->phys || flags & MEMTYPE_TEST_MIXEDMAP))
 		return -EINVAL;
 	if (flags & MEMTYPE_TEST_UNTRACKED &&
 	    (flags & (MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_MIXEDMAP)) != MEMTYPE_TEST_PREMAP)
@@ -365,6 +406,8 @@ static int memtype_test_check(const struct memtype_test_setup *setup)
 
 	if ((flags & MEMTYPE_TEST_SET_RAM || setup->prot == MEMTYPE_TEST_PWT) &&
 	    !IS_ENABLED(CONFIG_X86))
+		return -EOPNOTSUPP;
+	if (flags & MEMTYPE_TEST_NO_MAP && !IS_ENABLED(CONFIG_ARM64))
 		return -EOPNOTSUPP;
 	return 0;
 }

@@ -54,8 +54,10 @@ enum memtype_test_prot {
 
 /* Entries are WB, and the RAM alone has the type @prot: x86's linear map of it, and PAT. */
 #define MEMTYPE_TEST_WB_ENTRIES		0x2000
+/* arm64: reserved RAM that the kernel takes for missing from its linear map (no-map) */
+#define MEMTYPE_TEST_NO_MAP		0x4000
 
-#define MEMTYPE_TEST_FLAGS		0x3fff
+#define MEMTYPE_TEST_FLAGS		0x7fff
 
 /**
  * struct memtype_test_setup - what mmap() of an open file maps
@@ -80,10 +82,10 @@ enum memtype_test_prot {
  *   MIXED or @phys; SET_RAM with @phys; SET_RAM or MIXED with WB; MIXED with an
  *   odd number of pages; IOREMAP with MIXED or without @phys; UNTRACKED without
  *   PREMAP or with MIXEDMAP; MKWRITE, NOMEM or STUCK with PREMAP, HUGE or MIXEDMAP; TAILS
- *   with MIXEDMAP or @phys; WB_ENTRIES without SET_RAM or UNTRACKED; PWT without
+ *   or NO_MAP with MIXEDMAP or @phys; WB_ENTRIES without SET_RAM or UNTRACKED; PWT without
  *   UNTRACKED
  * * ENOMEM: no memory, or ioremap() fails
- * * EOPNOTSUPP: SET_RAM or PWT, not on x86
+ * * EOPNOTSUPP: SET_RAM or PWT, not on x86; NO_MAP, not on arm64
  * * EPERM: @phys without CAP_SYS_RAWIO
  */
 struct memtype_test_setup {

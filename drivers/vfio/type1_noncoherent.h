@@ -117,6 +117,12 @@ static inline int vfio_maintain_domain(struct vfio_iommu *iommu, struct vfio_dom
 	}
 	return dma_cache_end(&dc);
 }
+
+/* Which domains there will be is not known yet when page frames are pinned. */
+static inline bool vfio_unreachable(const struct follow_pfnmap_args *args)
+{
+	return dma_cache_unreachable(args->pfn, args->pgprot);
+}
 #else
 static inline bool vfio_maintains_caches(void)
 {
@@ -147,6 +153,11 @@ static inline int vfio_maintain_domain(struct vfio_iommu *iommu, struct vfio_dom
 				       enum dma_cache_op op)
 {
 	return 0;
+}
+
+static inline bool vfio_unreachable(const struct follow_pfnmap_args *args)
+{
+	return false;
 }
 #endif
 

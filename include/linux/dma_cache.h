@@ -6,6 +6,7 @@
  * domains. Documentation/driver-api/dma-cache.rst has the rules.
  */
 #include <linux/iommu.h>
+#include <linux/pgtable.h>
 #include <linux/types.h>
 
 /**
@@ -51,6 +52,7 @@ bool dma_cache_active(void);
 void dma_cache_begin(struct dma_cache *dc, enum dma_cache_op op);
 void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages);
 int dma_cache_end(struct dma_cache *dc);
+bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot);
 
 /**
  * dma_cache_range() - maintain one range of pages
@@ -85,6 +87,11 @@ static inline void dma_cache_set_domain(struct iommu_domain *domain, bool enforc
 #else
 static inline void dma_cache_set_domain(struct iommu_domain *domain, bool enforced)
 {
+}
+
+static inline bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot)
+{
+	return false;
 }
 #endif
 

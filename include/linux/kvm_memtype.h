@@ -17,6 +17,7 @@
 
 #include <linux/errno.h>
 #include <linux/memtype.h>
+#include <linux/mutex.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
 #include <uapi/linux/kvm_memtype.h>
@@ -34,13 +35,19 @@ struct mmu_notifier_range;
  *	can change later has a say in it but KVM_MEM_FORCE_WB, else
  *	KVM_MEMTYPE_SOURCE_NONE
  *
- * Written under kvm->lock and before the first vCPU only, so that they are constant
- * for faults; read without a lock.
+ * @caches_on: arm64: all memory was maintained when a vCPU turned its caches on, and
+ *	none that KVM watches has turned them off since
+ * @caches_lock: of @caches_on, and held while memory is maintained
+ *
+ * @policy and @ram_source are written under kvm->lock and before the first vCPU only, so
+ * that they are constant for faults; read without a lock.
  */
 struct kvm_memtype_vm {
 #ifdef CONFIG_KVM_MEMTYPE
 	u8 policy;
 	u8 ram_source;
+	bool caches_on;
+	struct mutex caches_lock;	/* of caches_on */
 #endif
 };
 
@@ -308,6 +315,15 @@ static inline void kvm_memtype_replace_slot(struct kvm_memory_slot *old)
 }
 
 static inline void kvm_memtype_unmapped(struct kvm *kvm, const struct mmu_notifier_range *range)
+{
+}
+#endif
+
+#if defined(CONFIG_KVM_MEMTYPE) && defined(CONFIG_ARM64)
+void kvm_memtype_log_read(struct kvm *kvm, const struct kvm_memory_slot *slot);
+#else
+/* x86 keeps its caches coherent with a guest's uncached accesses. */
+static inline void kvm_memtype_log_read(struct kvm *kvm, const struct kvm_memory_slot *slot)
 {
 }
 #endif

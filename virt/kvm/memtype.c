@@ -126,6 +126,7 @@ static void kvm_memtype_set_policy(struct kvm *kvm, u8 policy, enum kvm_memtype_
  */
 void kvm_memtype_init_vm(struct kvm *kvm)
 {
+	mutex_init(&kvm->memtype.caches_lock);
 	kvm_memtype_set_policy(kvm, READ_ONCE(kvm_memtype_default_policy),
 			       kvm_arch_memtype_control(NULL));
 }

@@ -145,6 +145,150 @@ s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
 	return pages;
 }
 
+/*
+ * Of a block, what is in the range: other parts of it may be somebody else's turn. What the host
+ * maps uncached it reads from memory.
+ */
+static int kvm_memtype_flush_leaf(const struct kvm_pgtable_visit_ctx *ctx,
+				  enum kvm_pgtable_walk_flags visit)
+{
+	u64 granule = kvm_granule_size(ctx->level), offset = ctx->addr & (granule - 1);
+
+	if (kvm_stage2_needs_cmo(ctx->arg, ctx->old) && !kvm_stage2_uncached_ram(ctx->old))
+		kvm_flush_dcache_to_poc(__va(kvm_pte_to_phys(ctx->old)) + offset,
+					min(ctx->end - ctx->addr, granule - offset));
+	return 0;
+}
+
+/* Cleans and invalidates the pages of @mask that are mapped; under mmu_lock. */
+static void kvm_memtype_flush_pages(struct kvm_pgtable *pgt, gfn_t gfn, unsigned long mask,
+				    enum kvm_pgtable_walk_flags flags)
+{
+	struct kvm_pgtable_walker walker = {
+		.cb = kvm_memtype_flush_leaf,
+		.arg = pgt,
+		.flags = KVM_PGTABLE_WALK_LEAF | flags,
+	};
+	unsigned long start, end;
+
+	for_each_set_bitrange(start, end, &mask, BITS_PER_LONG)
+		kvm_pgtable_walk(pgt, gfn_to_gpa(gfn + start), (u64)(end - start) << PAGE_SHIFT,
+				 &walker);
+}
+
+/* All pages of a memslot, or those of its dirty log. The VM's process is there. */
+static void kvm_memtype_flush_slot(struct kvm *kvm, const struct kvm_memory_slot *slot, bool all)
+{
+	struct kvm_pgtable *pgt = kvm->arch.mmu.pgt;
+	unsigned long mask, pages, first;
+
+	if (kvm_stage2_has_fwb(pgt))
+		return;
+	for (first = 0; first < slot->npages; first += BITS_PER_LONG) {
+		pages = min(slot->npages - first, BITS_PER_LONG);
+		mask = all ? ~0ul >> (BITS_PER_LONG - pages) :
+			     READ_ONCE(slot->dirty_bitmap[first / BITS_PER_LONG]);
+		if (!mask)
+			continue;
+
+		read_lock(&kvm->mmu_lock);
+		kvm_memtype_flush_pages(pgt, slot->base_gfn + first, mask, KVM_PGTABLE_WALK_SHARED);
+		read_unlock(&kvm->mmu_lock);
+		cond_resched();
+	}
+}
+
+/**
+ * kvm_memtype_log_enabled - let the host see what is in a memslot that is logged from now on
+ * @kvm: the VM
+ * @slot: the memslot; its pages are write-protected, and the TLBs know that
+ *
+ * A guest that bypasses the caches writes to memory only, and the host can still have a
+ * line of what was there before. Whoever migrates the guest reads each page once, then
+ * those that the log hands out.
+ *
+ * Context: An ioctl of the VM's process. Takes kvm->mmu_lock for reading.
+ */
+void kvm_memtype_log_enabled(struct kvm *kvm, const struct kvm_memory_slot *slot)
+{
+	kvm_memtype_flush_slot(kvm, slot, true);
+}
+
+/**
+ * kvm_memtype_log_read - let the host see what is in pages that are handed out as dirty
+ * @kvm: the VM
+ * @slot: the memslot
+ *
+ * For a log that is not cleared when it is read. While vCPUs run, they can write again;
+ * the pages are maintained once more when they are cleared.
+ *
+ * Context: An ioctl of the VM's process, under kvm->slots_lock. Takes kvm->mmu_lock for
+ * reading.
+ */
+void kvm_memtype_log_read(struct kvm *kvm, const struct kvm_memory_slot *slot)
+{
+	kvm_memtype_flush_slot(kvm, slot, false);
+}
+
+/**
+ * kvm_memtype_log_cleared - the same for pages that are logged anew from now on
+ * @kvm: the VM
+ * @slot: the memslot
+ * @offset: of the first page in @slot, in pages
+ * @mask: which pages from there on; they are write-protected
+ *
+ * TLBs may still allow to write, which the caller makes good only later: so it is done here.
+ *
+ * Context: An ioctl of the VM's process, under kvm->mmu_lock for writing.
+ */
+void kvm_memtype_log_cleared(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t offset,
+			     unsigned long mask)
+{
+	struct kvm_pgtable *pgt = kvm->arch.mmu.pgt;
+	gfn_t gfn = slot->base_gfn + offset;
+
+	if (kvm_stage2_has_fwb(pgt))
+		return;
+	kvm_tlb_flush_vmid_range(&kvm->arch.mmu, gfn_to_gpa(gfn + __ffs(mask)),
+				 (__fls(mask) - __ffs(mask) + 1) << PAGE_SHIFT);
+	kvm_memtype_flush_pages(pgt, gfn, mask, 0);
+}
+
+/**
+ * kvm_memtype_toggle_cache - a vCPU turns its caches on or off
+ * @kvm: the VM
+ * @on: what it does
+ * @flush: cleans and invalidates all that is mapped
+ *
+ * The first vCPU that turns them on finds lines of the host, which a guest cannot know of.
+ * Until one turns them off, no others need it: pages that are mapped later are maintained
+ * one by one, and what another vCPU writes with its caches off has to be made good by the
+ * guest, as on hardware.
+ *
+ * Context: Process context, of a vCPU's own task. Others wait until the memory is maintained.
+ */
+void kvm_memtype_toggle_cache(struct kvm *kvm, bool on, void (*flush)(struct kvm *kvm))
+{
+	mutex_lock(&kvm->memtype.caches_lock);
+	if (!on || !kvm->memtype.caches_on)
+		flush(kvm);
+	kvm->memtype.caches_on = on;
+	mutex_unlock(&kvm->memtype.caches_lock);
+}
+
+/**
+ * kvm_memtype_reset_vcpu - a vCPU that has run is reset, with its caches off
+ * @kvm: the VM, in which nothing is mapped any more
+ *
+ * Context: Process context.
+ */
+void kvm_memtype_reset_vcpu(struct kvm *kvm)
+{
+	mutex_lock(&kvm->memtype.caches_lock);
+	kvm->memtype.caches_on = false;
+	mutex_unlock(&kvm->memtype.caches_lock);
+}
+
 bool kvm_arch_memtype_noexec(const struct kvm_memtype_intent *intent)
 {
 	return intent->kind != MEMTYPE_WB;
@@ -201,6 +345,8 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 	if (intent.refusal)
 		return -EFAULT;
 	*prot |= kvm_memtype_to_prot(&intent);
+	if (!host.mmio)
+		*prot |= KVM_PGTABLE_PROT_UNCACHED_RAM;
 	*device = true;
 	return 0;
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Cache maintenance for DMA on arm64: by virtual address to the point of coherency. */
+#include <linux/bitfield.h>
 #include <linux/dma_cache.h>
 #include <linux/init.h>
 #include <linux/memblock.h>
 
 #include <asm/dma_cache.h>
+#include <asm/memory.h>
 
 asmlinkage unsigned int dma_cache_line_size(void);
 asmlinkage unsigned long dma_cache_lines_cvac(unsigned long start, unsigned long end,
@@ -53,13 +55,28 @@ unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, un
 }
 
 /**
- * arch_dma_cache_is_memory() - whether there is cacheable memory
+ * arch_dma_cache_is_memory() - whether memory outside the linear map may be maintained
  * @phys: physical address of a page that has no struct page, or a reserved one
  *
- * Return: true for memory, also for what is not in the linear map (no-map). Memory that mem=
- * hides is known to nobody here.
+ * Return: false. It is no-map: a cacheable alias of it, by which to maintain it, could be
+ * speculated into, and the memory can be firmware's. What mem= hides is known to nobody here.
  */
 bool arch_dma_cache_is_memory(phys_addr_t phys)
 {
-	return memblock_is_memory(phys);
+	return false;
+}
+
+/**
+ * arch_dma_cache_unreachable() - whether a page has lines that the kernel cannot maintain
+ * @phys: physical address of a page
+ * @prot: of the entry by which a process maps it
+ *
+ * Return: true for memory that the linear map lacks, if the process caches it.
+ */
+bool arch_dma_cache_unreachable(phys_addr_t phys, pgprot_t prot)
+{
+	unsigned long index = FIELD_GET(PTE_ATTRINDX_MASK, pgprot_val(prot));
+
+	return memblock_is_memory(phys) && !memblock_is_map_memory(phys) &&
+	       (index == MT_NORMAL || index == MT_NORMAL_TAGGED);
 }

@@ -86,3 +86,15 @@ bool arch_dma_cache_is_memory(phys_addr_t phys)
 {
 	return e820__mapped_raw_any(phys, phys + PAGE_SIZE, E820_TYPE_RAM);
 }
+
+/**
+ * arch_dma_cache_unreachable() - whether a page has lines that the kernel cannot maintain
+ * @phys: physical address of a page
+ * @prot: of the entry by which a process maps it
+ *
+ * Return: false: memremap() reaches what the linear map lacks.
+ */
+bool arch_dma_cache_unreachable(phys_addr_t phys, pgprot_t prot)
+{
+	return false;
+}

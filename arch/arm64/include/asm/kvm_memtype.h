@@ -60,6 +60,9 @@ static inline u8 kvm_stage2_pte_memattr(kvm_pte_t pte)
 	return FIELD_GET(KVM_PTE_LEAF_ATTR_LO_S2_MEMATTR, pte);
 }
 
+/* A bit of a leaf entry that software may use: it maps memory, but not cacheable. */
+#define KVM_PGTABLE_PROT_UNCACHED_RAM	KVM_PGTABLE_PROT_SW2
+
 /**
  * kvm_stage2_uncached_ram - whether an entry maps memory, but not cacheable
  * @pte: a leaf entry
@@ -73,15 +76,7 @@ static inline u8 kvm_stage2_pte_memattr(kvm_pte_t pte)
  */
 static inline bool kvm_stage2_uncached_ram(kvm_pte_t pte)
 {
-#if defined(CONFIG_KVM_MEMTYPE) && !defined(__KVM_NVHE_HYPERVISOR__)
-	u8 memattr = kvm_stage2_pte_memattr(pte);
-
-	return kvm_pte_valid(pte) &&
-	       (memattr == MT_S2_NORMAL_NC || memattr == MT_S2_DEVICE) &&
-	       pfn_is_map_memory(__phys_to_pfn(kvm_pte_to_phys(pte)));
-#else
-	return false;
-#endif
+	return kvm_pte_valid(pte) && pte & KVM_PGTABLE_PROT_UNCACHED_RAM;
 }
 
 /**

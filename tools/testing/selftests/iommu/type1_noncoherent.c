@@ -3,6 +3,7 @@
  * VFIO type1 and CPU caches: what a device sees whose DMA bypasses them, and what the CPU
  * sees after it.
  */
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
@@ -326,44 +327,6 @@ TEST_F(type1, pinned)
 	EXPECT_EQ(0, check_rig(rig, 0));
 }
 
-static atomic_bool stop;
-
-/* An emulated device is opened, pins a page if there is one, and is closed, again and again. */
-static void *open_and_close(void *data)
-{
-	struct rig *rig = data;
-	__u64 iova = IOVA;
-	long error = 0;
-
-	while (!stop && !error) {
-		error = open_device(rig, VFIO_MOCK_EMULATED);
-		if (!error)
-			ioctl(rig->device[VFIO_MOCK_EMULATED], VFIO_MOCK_PIN, &iova);
-		close_fd(&rig->device[VFIO_MOCK_EMULATED]);
-	}
-	return (void *)error;
-}
-
-/* A pin is asked back while its device goes: neither waits for a lock that the other has. */
-TEST_F(type1, device_goes)
-{
-	struct rig *rig = &self->rig;
-	pthread_t thread;
-	void *error;
-	int i;
-
-	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
-	ASSERT_EQ(0, attach(rig, VFIO_MOCK_EMULATED));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, open_and_close, rig));
-	for (i = 0; i < 50; i++) {
-		ASSERT_EQ(0, map(rig));
-		ASSERT_EQ(0, unmap(rig));
-	}
-	stop = true;
-	ASSERT_EQ(0, pthread_join(thread, &error));
-	EXPECT_NULL(error);
-}
-
 /* Nobody pins reserved memory, but it is memory. */
 TEST_F(type1, reserved)
 {
@@ -404,6 +367,43 @@ TEST_F(type1, mmio)
 	EXPECT_EQ(0, done.flush.pages);
 	EXPECT_EQ(1, done.clean.skipped);
 	EXPECT_EQ(1, done.flush.skipped);
+}
+
+static void *map_no_map(unsigned int prot)
+{
+	struct memtype_test_setup setup = {
+		.size = page_size, .prot = prot,
+		.flags = MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_NO_MAP,
+	};
+	int fd = open("/sys/kernel/debug/memtype_test", O_RDWR);
+	void *page = MAP_FAILED;
+
+	if (fd < 0)
+		return MAP_FAILED;
+	if (!ioctl(fd, MEMTYPE_TEST_SETUP, &setup))
+		page = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	return page;
+}
+
+/* The linear map lacks it, so that nobody could clean what a process has in the caches. */
+TEST_F(type1, no_map)
+{
+	struct rig *rig = &self->rig;
+	void *page = map_no_map(MEMTYPE_TEST_WB);
+
+	if (page == MAP_FAILED && errno == EOPNOTSUPP)
+		SKIP(return, "only arm64 has no-map memory");
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
+	EXPECT_EQ(-EFAULT, map_at(rig, IOVA, page, page_size));
+	ASSERT_EQ(0, munmap(page, page_size));
+
+	page = map_no_map(MEMTYPE_TEST_WC);
+	ASSERT_NE(MAP_FAILED, page);
+	EXPECT_EQ(0, map_at(rig, IOVA, page, page_size));
+	EXPECT_EQ(0, unmap_at(rig, IOVA, page_size));
+	ASSERT_EQ(0, munmap(page, page_size));
 }
 
 /* A process that just ends leaves its memory to others. */
@@ -457,6 +457,97 @@ TEST_F(type1, unmap_all)
 	ASSERT_EQ(0, ioctl(rig->container, VFIO_IOMMU_UNMAP_DMA, &all));
 	EXPECT_MAINTAINED(0, PAGES);
 	EXPECT_EQ(PAGES, cpu_reads(rig, 2));
+}
+
+static atomic_bool stop;
+
+/* An emulated device is opened, pins a page if there is one, and is closed, again and again. */
+static void *open_and_close(void *data)
+{
+	struct rig *rig = data;
+	__u64 iova = IOVA;
+	long error = 0;
+
+	while (!stop && !error) {
+		error = open_device(rig, VFIO_MOCK_EMULATED);
+		if (!error)
+			ioctl(rig->device[VFIO_MOCK_EMULATED], VFIO_MOCK_PIN, &iova);
+		close_fd(&rig->device[VFIO_MOCK_EMULATED]);
+	}
+	return (void *)error;
+}
+
+static int ask_back_while_device_goes(void)
+{
+	pthread_t thread;
+	struct rig rig;
+	void *error;
+	int i;
+
+	if (rig_open(&rig, PAGES) || add(&rig, VFIO_MOCK_NONCOHERENT) ||
+	    attach(&rig, VFIO_MOCK_EMULATED) ||
+	    pthread_create(&thread, NULL, open_and_close, &rig))
+		return 1;
+	for (i = 0; i < 50; i++)
+		if (map(&rig) || unmap(&rig))
+			return 1;
+	stop = true;
+	return pthread_join(thread, &error) || error;
+}
+
+/* How often the threads of a process have slept, if now all sleep and no signal wakes them. */
+static unsigned long count_sleeps(pid_t pid)
+{
+	unsigned long all = 0, sleeps;
+	struct dirent *entry;
+	char path[512], line[128];
+	bool asleep = true;
+	FILE *file;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/status", pid, entry->d_name);
+		file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+		while (file && fgets(line, sizeof(line), file)) {
+			if (!strncmp(line, "State:", 6))
+				asleep &= !!strchr(line, 'D');
+			if (sscanf(line, "voluntary_ctxt_switches: %lu", &sleeps) == 1)
+				all += sleeps;
+		}
+		if (file)
+			fclose(file);
+	}
+	if (dir)
+		closedir(dir);
+	return asleep ? all : 0;
+}
+
+/*
+ * A pin is asked back while its device goes: neither waits for a lock that the other has.
+ * Threads that do would never end, nor could they be killed.
+ */
+TEST_F(type1, device_goes)
+{
+	unsigned long before = 0, now;
+	int status = 0, same = 0;
+	pid_t pid;
+
+	rig_close_fds(&self->rig);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		_exit(ask_back_while_device_goes());
+	while (same < 50 && !waitpid(pid, &status, WNOHANG)) {
+		usleep(100000);
+		now = count_sleeps(pid);
+		same = now && now == before ? same + 1 : 0;
+		before = now;
+	}
+	ASSERT_LT(same, 50)
+		TH_LOG("all threads wait, and nothing happens any more");
+	EXPECT_EQ(0, status);
 }
 
 /* In the tests above, and before */

@@ -25,6 +25,7 @@
 #include "mock_iommu.h"
 #include "vfio_device.h"
 #include "../../../../drivers/vfio/vfio_mock.h"
+#include "../../../../mm/memtype_test.h"
 
 #define PAGES	16
 /* The largest page size of a kernel */

@@ -484,20 +484,34 @@ static inline uint64_t let_guest(struct kvm_vcpu *vcpu, enum guest_op op, uint64
 	return uc.args[1];
 }
 
-/* A VM with a policy (0: the host's default) and vCPUs that run guest_main(). */
-static inline struct kvm_vm *create_vm(struct kvm_vcpu *vcpus[], int nr_vcpus, uint64_t policy)
+/* A VM with a policy (0: the host's default) and room for vCPUs. */
+static inline struct kvm_vm *create_vm_without_vcpus(int nr_vcpus, uint64_t policy)
 {
 	struct kvm_vm *vm = vm_create(nr_vcpus);
-	int i;
 
 	if (policy && have_layer())
 		TEST_ASSERT(!__vm_enable_cap(vm, KVM_CAP_MEMTYPE, policy),
 			    "KVM_CAP_MEMTYPE: %s", strerror(errno));
-	for (i = 0; i < nr_vcpus; i++) {
-		vcpus[i] = vm_vcpu_add(vm, i, guest_main);
-		vcpu_args_set(vcpus[i], 1, i);
-		init_guest_types(vcpus[i]);
-	}
+	return vm;
+}
+
+/* A vCPU that runs guest_main(). */
+static inline struct kvm_vcpu *add_vcpu(struct kvm_vm *vm, int id)
+{
+	struct kvm_vcpu *vcpu = vm_vcpu_add(vm, id, guest_main);
+
+	vcpu_args_set(vcpu, 1, id);
+	init_guest_types(vcpu);
+	return vcpu;
+}
+
+static inline struct kvm_vm *create_vm(struct kvm_vcpu *vcpus[], int nr_vcpus, uint64_t policy)
+{
+	struct kvm_vm *vm = create_vm_without_vcpus(nr_vcpus, policy);
+	int i;
+
+	for (i = 0; i < nr_vcpus; i++)
+		vcpus[i] = add_vcpu(vm, i);
 	return vm;
 }
 
