@@ -101,14 +101,13 @@ def runs_on(test: dict[str, Any], machine: Machine) -> bool:
     """Whether a machine runs a test, as one that it names, or by its own list of suites.
 
     A test that names a machine means those that are like it, too, as long as they run with the same
-    kernel and have no list.
+    kernel and have no list that lacks it.
     """
-    if test.get("suite") in machine.suites:
-        return True
+    by_default = test.get("suite") in machine.suites if machine.suites else not machine.config
     if "machines" not in test:
-        return not machine.suites and not machine.config
+        return by_default
     named = [name for name in machine.family if name in test["machines"]]
-    return machine.name in named or bool(named) and not machine.suites and not machine.config
+    return machine.name in named or bool(named) and by_default
 
 
 def all_tests(machines: dict[str, Machine]) -> list[Test]:

@@ -96,6 +96,13 @@ class Tables(unittest.TestCase):
             self.assertEqual({test.args[0]: test.machines for test in tests},
                              {"one": ["one"], "two": ["two"]})
 
+    def test_who_is_not_named_does_not_run(self) -> None:
+        """An entry for a suite of a machine's list that names others only is not for it."""
+        machines = self.like()
+        tests = self.read('[[test]]\nsuite = "kvm/a"\n'
+                          '[[test]]\nsuite = "kvm/a"\nmachines = ["two"]', machines=machines)
+        self.assertEqual([test.machines for test in tests], [["one", "few"], ["two"]])
+
     def test_the_base_skips_what_it_likes(self) -> None:
         text = '[[test]]\nsuite = "kvm/a"\nskips."t" = { x86-amd = "no device" }'
         self.assertEqual(self.read(text)[0].skips["x86-amd"], {"t": "no device"})
