@@ -14,12 +14,14 @@
 #define KVM_MEMTYPE_PROBE_EPT		1
 #define KVM_MEMTYPE_PROBE_NPT		2
 #define KVM_MEMTYPE_PROBE_STAGE2	3
+#define KVM_MEMTYPE_PROBE_SHADOW	4	/* entry of the host's PAT, on VMX of the guest's */
 
 /**
  * struct kvm_memtype_probe - argument of KVM_MEMTYPE_PROBE, a vCPU ioctl
  * @gpa: in: guest physical address, in bytes; L2's if that ran last, in page tables
  *	of L1's (x86)
- * @gva: in: guest virtual address that stage 1 maps to it (arm64)
+ * @gva: in: guest virtual address that the guest maps to it (arm64; on x86, by which
+ *	shadow paging has it)
  * @leaf: out: the leaf entry, as the CPU reads it
  * @size: out: number of bytes that it maps
  * @format: out: KVM_MEMTYPE_PROBE_*
