@@ -11,6 +11,7 @@ inside a bracket, and so are the reads of page tables and their own translation 
 An instruction prints its walk and then its access, so the last EPT leaf before the access is the
 one that translated it, if it leads to the same physical address; otherwise the TLB did. The type
 of the access is the guest's PAT by the MTRRs of the host; Bochs does not fold in that of EPT.
+With shadow paging there is no EPT, and the type is that of KVM's entry by the guest's PAT.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LARGE_PAGE = 1 << 7
 TEST = "Bochs walker"
 ANY_PROBE = re.compile(r"^\s*# memtype-probe:")
 PROBE = re.compile(r"^\s*# memtype-probe: row=(?P<row>.+?) gva=0x(?P<gva>[0-9a-f]+)"
-                   r" mt=(?P<mt>[0-6]) ipat=(?P<ipat>[01]) type=(?P<type>WB|WC|WT|WP|UC)$")
+                   r"(?: mt=(?P<mt>[0-6]) ipat=(?P<ipat>[01]))? type=(?P<type>WB|WC|WT|WP|UC)$")
 
 
 def brackets(trace: str) -> list[str]:
@@ -61,6 +62,8 @@ def check_walk(probe: re.Match[str], bracket: str) -> str:
             if entry[3] == "PTE" or value & LARGE_PAGE and entry[3] in PAGE_BITS:
                 leaf, bits = value, PAGE_BITS[entry[3]]
         elif access and int(access[1], 16) == int(probe["gva"], 16):
+            if probe["mt"] is None:
+                return compare_type(probe, access[3])
             if leaf is not None and (leaf & ADDRESS) >> bits == int(access[2], 16) >> bits:
                 return compare(probe, leaf, access[3])
             problem = f"the trace has no EPT walk for the access to 0x{probe['gva']}"
@@ -72,6 +75,9 @@ def compare(probe: re.Match[str], leaf: int, guest_type: str) -> str:
     expected = f"MT={probe['mt']} IPAT={probe['ipat']}"
     if found != expected:
         return f"EPT leaf has {found}, expected {expected}"
-    if guest_type != probe["type"]:
-        return f"the guest's own type is {guest_type}, expected {probe['type']}"
-    return ""
+    return compare_type(probe, guest_type)
+
+
+def compare_type(probe: re.Match[str], found: str) -> str:
+    whose = "type" if probe["mt"] is None else "guest's own type"
+    return "" if found == probe["type"] else f"the {whose} is {found}, expected {probe['type']}"

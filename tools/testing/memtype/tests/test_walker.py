@@ -85,6 +85,14 @@ class Walker(unittest.TestCase):
                 self.assertEqual(self.failures(probed(old, new)),
                                  {(FIRST, "Bochs walker: 4K WC"): reason})
 
+    def test_shadow_paging(self) -> None:
+        """There is no EPT, and the type is that of the access."""
+        shadow = probed(" mt=6 ipat=0 type=WC", " type=WC")
+        trace = "\n".join(line for line in TRACE.splitlines() if "EPT" not in line)
+        self.assertNotIn((FIRST, "Bochs walker: 4K WC"), self.failures(shadow, trace))
+        self.assertEqual(self.failures(probed(" mt=6 ipat=0 type=WC", " type=WB"), TRACE),
+                         {(FIRST, "Bochs walker: 4K WC"): "the type is WC, expected WB"})
+
     def test_wrong_leaf(self) -> None:
         """Other bits in the EPT entry itself, of a 4K page and of a 2M one."""
         for old, new, name, reason in (

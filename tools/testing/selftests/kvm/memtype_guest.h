@@ -109,7 +109,7 @@ static const uint8_t guest_kinds[] = {
 #define EPT_MT(leaf)	(((leaf) >> 3) & 7)
 #define EPT_IPAT(leaf)	(((leaf) >> 6) & 1)
 
-/* Entries 0 to 3 of the host's PAT, as Linux programs it */
+/* Entries 0 to 3 of the host's PAT, as Linux programs it, and of GUEST_PAT */
 static const uint8_t host_pat_kinds[4] = {
 	KVM_MEMTYPE_WB, KVM_MEMTYPE_WC, KVM_MEMTYPE_UC_MINUS, KVM_MEMTYPE_UC,
 };
@@ -223,20 +223,36 @@ static inline struct walked walked_kind(const struct kvm_memtype_probe *probe, u
 	}
 
 	/* The bit that is PAT's in an entry of 4 KiB is another one's in a large entry. */
-	TEST_ASSERT(probe->size > SZ_4K || !(probe->leaf & PTE_PAT), "NPT leaf %llx", probe->leaf);
+	TEST_ASSERT(probe->size > SZ_4K || !(probe->leaf & PTE_PAT), "leaf %llx", probe->leaf);
 	memory = host_pat_kinds[(probe->leaf & (PTE_PWT | PTE_PCD)) / PTE_PWT];
-	walked.kind = combine_apm(mtrr_kinds[probe->mtrr], combine_pat(memory, guest));
+	/* With shadow paging the CPU does not see the guest's own entries. */
+	if (probe->format == KVM_MEMTYPE_PROBE_NPT)
+		memory = combine_pat(memory, guest);
+	walked.kind = combine_apm(mtrr_kinds[probe->mtrr], memory);
 	return walked;
 }
 
 static inline void expect_walk(const char *row, uint64_t gva,
 			       const struct kvm_memtype_probe *probe, uint8_t guest)
 {
-	/* Bochs shows the guest's own type with the MTRR's; SVM does not run there. */
-	if (probe->format == KVM_MEMTYPE_PROBE_EPT)
+	/*
+	 * Bochs shows the type of the entry that it walks first with the MTRR's: with EPT, the
+	 * guest's own, and with shadow paging, KVM's. SVM does not run there.
+	 */
+	if (probe->format == KVM_MEMTYPE_PROBE_SHADOW && host_cpu_is_intel)
+		ksft_print_msg("memtype-probe: row=%s gva=%#lx type=%s\n", row, gva,
+			       kind_names[walked_kind(probe, guest).kind]);
+	else if (probe->format == KVM_MEMTYPE_PROBE_EPT)
 		ksft_print_msg("memtype-probe: row=%s gva=%#lx mt=%llu ipat=%llu type=%s\n",
 			       row, gva, EPT_MT(probe->leaf), EPT_IPAT(probe->leaf),
 			       kind_names[combine(mtrr_kinds[probe->mtrr], guest)]);
+}
+
+/* Whether KVM runs guests without two-dimensional page tables; then they have no choice. */
+static inline bool has_shadow_paging(void)
+{
+	return host_cpu_is_intel ? !get_kvm_intel_param_bool("ept") :
+				   !get_kvm_amd_param_bool("npt");
 }
 
 static inline bool legacy_may_force(void)
@@ -399,6 +415,11 @@ static inline struct walked walked_kind(const struct kvm_memtype_probe *probe, u
 static inline void expect_walk(const char *row, uint64_t gva,
 			       const struct kvm_memtype_probe *probe, uint8_t guest)
 {
+}
+
+static inline bool has_shadow_paging(void)
+{
+	return false;
 }
 
 static inline bool legacy_may_force(void)

@@ -646,7 +646,7 @@ TEST(svm_cannot_force)
 
 	if (!have_layer())
 		SKIP(return, NO_LAYER);
-	if (host_cpu_is_intel)
+	if (host_cpu_is_intel || has_shadow_paging())
 		SKIP(return, "no SVM with nested paging");
 	for (i = 0; i < ARRAY_SIZE(policies); i++) {
 		vm = create_vm(&vcpu, 1, policies[i]);

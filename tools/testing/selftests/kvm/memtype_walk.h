@@ -13,7 +13,7 @@
 /* What a page is to the host, and how its guest may map it. */
 struct page {
 	uint64_t gpa;
-	uint64_t size;		/* of the second-stage mapping */
+	uint64_t size;		/* of the second-stage mapping; shadow paging maps 4K, as we do */
 	enum guest_op access;	/* how to touch it first */
 	bool untouched;		/* nobody has */
 	uint8_t host;
@@ -35,6 +35,7 @@ static inline struct walked walk_as(struct __test_metadata *_metadata, struct kv
 	int probed, query_before = 0, query_after = 0;
 	struct walked walked;
 	uint64_t value;
+	bool shadow;
 
 	if (have_layer())
 		query_before = get_memtype(vcpu->vm, page->gpa, &before);
@@ -45,12 +46,16 @@ static inline struct walked walk_as(struct __test_metadata *_metadata, struct kv
 	value = let_guest(vcpu, GUEST_MARKED_READ, gva, 0);
 	TEST_ASSERT(!__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), "%s: probe: %s", row,
 		    strerror(errno));
+	shadow = probe.format == KVM_MEMTYPE_PROBE_SHADOW;
 	walked = walked_kind(&probe, kind);
 	expect_walk(row, gva, &probe, kind);
+	/* Shadow paging leaves the guest no choice, and the intent is FORCED if it is WB. */
+	if (shadow)
+		walked.forced = page->intent == KVM_MEMTYPE_WB;
 
 	/* Without the layer, what is mixed is mapped by one entry all the same. */
 	if (have_layer() || page->untouched)
-		EXPECT_EQ(probe.size, page->size);
+		EXPECT_EQ(probe.size, shadow ? SZ_4K : page->size);
 	if (page->access == GUEST_WRITE) {
 		EXPECT_EQ(value, PATTERN);
 		/* Neither did the query map it. */
