@@ -176,7 +176,8 @@ class Tables(unittest.TestCase):
                 return list(machines), [item.suite for item in tests]
 
         self.assertEqual(names("arm64-*", "kunit"),
-                         (["arm64-fwb", "arm64-nofwb", "arm64-mte", "arm64-dic"], ["kunit"]))
+                         (["arm64-fwb", "arm64-nofwb", "arm64-mte", "arm64-dic", "arm64-nvhe"],
+                          ["kunit"]))
         self.assertEqual(names("x86-amd, arm64-fwb", "k?nit")[0], ["x86-amd", "arm64-fwb"])
         with self.assertRaisesRegex(Error, "no test matches .*see make list"):
             names("vax", "")

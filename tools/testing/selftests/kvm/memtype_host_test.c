@@ -78,6 +78,23 @@ static void report_features(void)
 #define MMFR2_FWB_SHIFT	40
 #define CTR_DIC_SHIFT	29
 
+/* No file says it; but only with VHE does the CPU answer the instrument. */
+static void report_vhe(void)
+{
+	struct kvm_memtype_probe probe = { .gpa = TEST_GPA, .gva = TEST_GVA };
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm = create_vm(&vcpu, 1, 0);
+
+	if (have_probe(vcpu)) {
+		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
+		map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+		let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
+		vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe);
+		report("KVM: VHE", probe.par_valid);
+	}
+	kvm_vm_free(vm);
+}
+
 static void report_features(void)
 {
 	struct kvm_vcpu *vcpu;
@@ -95,6 +112,7 @@ static void report_features(void)
 	/* As the kernel sees it: without tag memory, the CPU's instructions are of no use. */
 	report("CPU: MTE", cpuinfo_has("Features", "mte"));
 	report("KVM: MTE", kvm_has_cap(KVM_CAP_ARM_MTE));
+	report_vhe();
 }
 #endif
 
