@@ -73,7 +73,6 @@ class Compare(unittest.TestCase):
             # What fails on both is no difference, but it is said.
             self.assertEqual("fails on both kernels" in said.getvalue(), base == "fail")
 
-
     def test_not_run(self) -> None:
         """A machine that boots with neither kernel shows no difference, and proves nothing."""
         with tempfile.TemporaryDirectory() as scratch, \
