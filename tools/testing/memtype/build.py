@@ -15,6 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import debian
 import settings
 import tables
 from results import KUNIT
@@ -23,6 +24,8 @@ from tables import Test
 
 # Where the machine's test list and programs are in the initramfs (init.c).
 INSIDE = "/memtype"
+# What scripts among the selftests use; they have the names and the shell of busybox.
+APPLETS = ("sh", "cat", "dirname", "tee", "test", "whoami")
 # What each machine has beside selftests.
 PROGRAMS = ["tools/testing/memtype/init.c", "tools/kvm/memtype/kvm-memtype.c",
             "tools/kvm/memtype/memtype-example.c"]
@@ -229,9 +232,11 @@ def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = N
     built = BUILD / "selftests" / arch
     target.parent.mkdir(parents=True, exist_ok=True)
     programs = [test for test in tests if test.suite != KUNIT]
+    scripts = {test.program for test in programs if test.program.endswith(".sh")}
     listing = target.parent / "tests"
-    listing.write_text("".join(" ".join([test.suite, f"{INSIDE}/{test.program}", *test.args]) + "\n"
-                               for test in programs))
+    listing.write_text("".join(" ".join([
+        test.suite, *([f"{INSIDE}/sh"] if test.program in scripts else []),
+        f"{INSIDE}/{test.program}", *test.args]) + "\n" for test in programs))
     entries = [f"dir {path} 0755 0 0" for path in ("/dev", "/bin", INSIDE)]
     entries += ["nod /dev/console 0600 0 0 c 5 1", f"file /init {built}/init 0755 0 0",
                 f"file {INSIDE}/tests {listing} 0644 0 0",
@@ -244,13 +249,22 @@ def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = N
     for test in programs:
         path = Path(test.program)
         directories.update(str(parent) for parent in path.parents if str(parent) != ".")
+        if test.program in scripts:
+            files[test.program] = f"file {INSIDE}/{path} {SELFTESTS / path} 0755 0 0"
+            path = path.with_suffix("")
         # Debug information would fill the initramfs; the unstripped program stays under BUILD.
         stripped = target.parent / "programs" / path
         stripped.parent.mkdir(parents=True, exist_ok=True)
         output([f"{ARCHES[arch].cross}strip", "-o", stripped, built / path])
-        files[test.program] = f"file {INSIDE}/{path} {stripped} 0755 0 0"
+        files[str(path)] = f"file {INSIDE}/{path} {stripped} 0755 0 0"
     entries += [f"dir {INSIDE}/{path} 0755 0 0" for path in sorted(directories)]
     entries += files.values()
+    if scripts:
+        passwd = target.parent / "passwd"
+        passwd.write_text("root:x:0:0:root:/:/bin/sh\n")
+        entries += ["dir /etc 0755 0 0", f"file /etc/passwd {passwd} 0644 0 0",
+                    f"file {INSIDE}/busybox {debian.busybox(arch)} 0755 0 0",
+                    *(f"slink {INSIDE}/{name} busybox 0777 0 0" for name in APPLETS)]
     if guest:
         entries.append(f"dir {INSIDE}/guest 0755 0 0")
         entries += [f"file {INSIDE}/guest/{name} {path} 0644 0 0" for name, path in guest.items()]

@@ -235,9 +235,10 @@ def is_ours(test: Test) -> bool:
 
 def programs(arch: str, slow: bool = False) -> list[Path]:
     """The selftest programs that the machines of `arch` and their guests run, as
-    <directory>/<program>."""
+    <directory>/<program>; of a script, the program that it is about."""
     machines = all_machines()
-    return sorted({Path(program) for test in all_tests(machines) if test.suite != KUNIT
+    return sorted({Path(program.removesuffix(".sh"))
+                   for test in all_tests(machines) if test.suite != KUNIT
                    and (slow or not test.slow)
                    and any(machines[name].arch == arch for name in test.machines)
                    for program in (test.program, *test.guest)})

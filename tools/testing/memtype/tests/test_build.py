@@ -11,6 +11,23 @@ from unittest import mock
 
 import build
 from settings import ARCHES
+from tables import Test
+
+
+class Initramfs(unittest.TestCase):
+    def test_script(self) -> None:
+        """A script comes with the program that it is about, and with a shell that runs it."""
+        with tempfile.TemporaryDirectory() as scratch, mock.patch.object(build, "output"), \
+                mock.patch.object(subprocess, "run"):
+            target = Path(scratch) / "initrd"
+            build.initramfs("x86_64", [Test("s", [], program="kvm/a.sh", args=["-x"]),
+                                       Test("p", [], program="kvm/b")], target)
+            self.assertEqual((target.parent / "tests").read_text(),
+                             "s /memtype/sh /memtype/kvm/a.sh -x\np /memtype/kvm/b\n")
+            spec = (target.parent / "initramfs.spec").read_text()
+        for path in ("kvm/a.sh", "kvm/a", "kvm/b", "busybox"):
+            self.assertIn(f"file /memtype/{path} ", spec)
+        self.assertIn("slink /memtype/sh busybox ", spec)
 
 
 class Ccache(unittest.TestCase):
