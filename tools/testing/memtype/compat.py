@@ -7,6 +7,7 @@ Both kernels run the same programs: those of tests.toml that are not this reposi
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import matrix
@@ -31,6 +32,9 @@ def measure() -> None:
     if not machines:
         fail("make compat runs upstream's suites on " + ", ".join(
             name for name, item in tables.all_machines().items() if item.compat))
+    for item in machines.values():
+        if item.compat_tcg:
+            item.command = re.sub(r"-accel \S+", f"-accel {item.compat_tcg}", item.command)
     matrix.run_matrix(machines, tests, OUT / "compat" / KERNEL)
 
 

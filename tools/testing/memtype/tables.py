@@ -14,7 +14,7 @@ from settings import REPO, checked, fail
 
 TESTS = ("tests.toml", "upstream.toml")
 # What a machine does not take over from the one that it is like.
-OWN = ("compat", "bench", "optional")
+OWN = ("compat", "compat_tcg", "bench", "optional")
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Machine:
     cpu: str = ""
     config: str = ""
     compat: bool = False
+    compat_tcg: str = ""
     bench: list[str] = field(default_factory=list)
     coherent: bool = False
     optional: bool = False

@@ -104,6 +104,8 @@ class Selection(unittest.TestCase):
         self.assertIn("kvm/set_memory_region_test", suites)
         self.assertFalse(suites & {KUNIT, "kvm/memtype_test", "kvm/memtype_host_test"})
         self.assertEqual(out.parts[-2], "compat")
+        self.assertIn("-accel tcg,thread=single -smp 2", machines["x86-amd"].command)
+        self.assertIn("-accel tcg -smp 2", tables.all_machines()["x86-amd"].command)
 
     def test_slow_programs_are_built(self) -> None:
         """Those of tests that only make compat runs."""
