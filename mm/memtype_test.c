@@ -227,7 +227,7 @@ static int memtype_test_set_ram(const struct memtype_test *test, u32 prot)
 #endif
 
 #ifdef CONFIG_ARM64
-/* Nobody else changes memblock any more. */
+/* memblock has no lock: nothing else may change it or run a guest meanwhile. */
 static int memtype_test_set_no_map(const struct memtype_test *test)
 {
 	unsigned long i;

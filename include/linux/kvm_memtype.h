@@ -320,10 +320,20 @@ static inline void kvm_memtype_unmapped(struct kvm *kvm, const struct mmu_notifi
 #endif
 
 #if defined(CONFIG_KVM_MEMTYPE) && defined(CONFIG_ARM64)
-void kvm_memtype_log_read(struct kvm *kvm, const struct kvm_memory_slot *slot);
+void kvm_memtype_log_out(struct kvm *kvm, const struct kvm_memory_slot *slot, u64 first,
+			 unsigned long npages, const unsigned long *bitmap);
+void kvm_memtype_log_reset(struct kvm *kvm, const struct kvm_memory_slot *slot, u64 offset,
+			   unsigned long mask);
 #else
 /* x86 keeps its caches coherent with a guest's uncached accesses. */
-static inline void kvm_memtype_log_read(struct kvm *kvm, const struct kvm_memory_slot *slot)
+static inline void kvm_memtype_log_out(struct kvm *kvm, const struct kvm_memory_slot *slot,
+				       u64 first, unsigned long npages,
+				       const unsigned long *bitmap)
+{
+}
+
+static inline void kvm_memtype_log_reset(struct kvm *kvm, const struct kvm_memory_slot *slot,
+					 u64 offset, unsigned long mask)
 {
 }
 #endif

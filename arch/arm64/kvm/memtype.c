@@ -160,14 +160,13 @@ static int kvm_memtype_flush_leaf(const struct kvm_pgtable_visit_ctx *ctx,
 	return 0;
 }
 
-/* Cleans and invalidates the pages of @mask that are mapped; under mmu_lock. */
-static void kvm_memtype_flush_pages(struct kvm_pgtable *pgt, gfn_t gfn, unsigned long mask,
-				    enum kvm_pgtable_walk_flags flags)
+/* Cleans and invalidates the pages of @mask that are mapped; under mmu_lock for writing. */
+static void kvm_memtype_flush_pages(struct kvm_pgtable *pgt, gfn_t gfn, unsigned long mask)
 {
 	struct kvm_pgtable_walker walker = {
 		.cb = kvm_memtype_flush_leaf,
 		.arg = pgt,
-		.flags = KVM_PGTABLE_WALK_LEAF | flags,
+		.flags = KVM_PGTABLE_WALK_LEAF,
 	};
 	unsigned long start, end;
 
@@ -176,82 +175,69 @@ static void kvm_memtype_flush_pages(struct kvm_pgtable *pgt, gfn_t gfn, unsigned
 				 &walker);
 }
 
-/* All pages of a memslot, or those of its dirty log. The VM's process is there. */
-static void kvm_memtype_flush_slot(struct kvm *kvm, const struct kvm_memory_slot *slot, bool all)
-{
-	struct kvm_pgtable *pgt = kvm->arch.mmu.pgt;
-	unsigned long mask, pages, first;
-
-	if (kvm_stage2_has_fwb(pgt))
-		return;
-	for (first = 0; first < slot->npages; first += BITS_PER_LONG) {
-		pages = min(slot->npages - first, BITS_PER_LONG);
-		mask = all ? ~0ul >> (BITS_PER_LONG - pages) :
-			     READ_ONCE(slot->dirty_bitmap[first / BITS_PER_LONG]);
-		if (!mask)
-			continue;
-
-		read_lock(&kvm->mmu_lock);
-		kvm_memtype_flush_pages(pgt, slot->base_gfn + first, mask, KVM_PGTABLE_WALK_SHARED);
-		read_unlock(&kvm->mmu_lock);
-		cond_resched();
-	}
-}
-
 /**
- * kvm_memtype_log_enabled - let the host see what is in a memslot that is logged from now on
+ * kvm_memtype_log_out - let the host see what is in pages that a dirty log hands out
  * @kvm: the VM
- * @slot: the memslot; its pages are write-protected, and the TLBs know that
+ * @slot: the memslot
+ * @first: the first page of @bitmap, counted from the first one of @slot
+ * @npages: number of pages that @bitmap covers
+ * @bitmap: which of them; NULL for all
  *
  * A guest that bypasses the caches writes to memory only, and the host can still have a
  * line of what was there before. Whoever migrates the guest reads each page once, then
  * those that the log hands out.
  *
- * Context: An ioctl of the VM's process. Takes kvm->mmu_lock for reading.
+ * The guest can no longer write to the pages without being noticed: they are
+ * write-protected, and the TLBs know that. Or its vCPUs do not run, or the pages are
+ * maintained once more when they are cleared.
+ *
+ * Context: An ioctl of the VM's process, so that the page tables exist. Takes
+ * kvm->mmu_lock for writing, for BITS_PER_LONG pages at a time: a vCPU that breaks a block
+ * has it for reading until it has maintained the block.
  */
-void kvm_memtype_log_enabled(struct kvm *kvm, const struct kvm_memory_slot *slot)
+void kvm_memtype_log_out(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t first,
+			 unsigned long npages, const unsigned long *bitmap)
 {
-	kvm_memtype_flush_slot(kvm, slot, true);
+	struct kvm_pgtable *pgt = kvm->arch.mmu.pgt;
+	unsigned long mask, page;
+
+	/* Guests with nested ones have FWB, so that there is no other page table to look at. */
+	if (kvm_stage2_has_fwb(pgt))
+		return;
+	npages = min(npages, slot->npages - first);
+	for (page = 0; page < npages; page += BITS_PER_LONG) {
+		mask = bitmap ? READ_ONCE(bitmap[page / BITS_PER_LONG]) : ~0ul;
+		mask &= ~0ul >> (BITS_PER_LONG - min(npages - page, BITS_PER_LONG));
+		if (!mask)
+			continue;
+
+		write_lock(&kvm->mmu_lock);
+		kvm_memtype_flush_pages(pgt, slot->base_gfn + first + page, mask);
+		write_unlock(&kvm->mmu_lock);
+		cond_resched();
+	}
 }
 
 /**
- * kvm_memtype_log_read - let the host see what is in pages that are handed out as dirty
- * @kvm: the VM
- * @slot: the memslot
- *
- * For a log that is not cleared when it is read. While vCPUs run, they can write again;
- * the pages are maintained once more when they are cleared.
- *
- * Context: An ioctl of the VM's process, under kvm->slots_lock. Takes kvm->mmu_lock for
- * reading.
- */
-void kvm_memtype_log_read(struct kvm *kvm, const struct kvm_memory_slot *slot)
-{
-	kvm_memtype_flush_slot(kvm, slot, false);
-}
-
-/**
- * kvm_memtype_log_cleared - the same for pages that are logged anew from now on
+ * kvm_memtype_log_reset - the same for pages of a dirty ring that is reset
  * @kvm: the VM
  * @slot: the memslot
  * @offset: of the first page in @slot, in pages
  * @mask: which pages from there on; they are write-protected
  *
- * TLBs may still allow to write, which the caller makes good only later: so it is done here.
+ * TLBs may still allow to write, which the caller makes good only later, so it is done here.
  *
- * Context: An ioctl of the VM's process, under kvm->mmu_lock for writing.
+ * Context: As kvm_memtype_log_out().
  */
-void kvm_memtype_log_cleared(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t offset,
-			     unsigned long mask)
+void kvm_memtype_log_reset(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t offset,
+			   unsigned long mask)
 {
-	struct kvm_pgtable *pgt = kvm->arch.mmu.pgt;
-	gfn_t gfn = slot->base_gfn + offset;
-
-	if (kvm_stage2_has_fwb(pgt))
+	if (kvm_stage2_has_fwb(kvm->arch.mmu.pgt))
 		return;
-	kvm_tlb_flush_vmid_range(&kvm->arch.mmu, gfn_to_gpa(gfn + __ffs(mask)),
+	kvm_tlb_flush_vmid_range(&kvm->arch.mmu,
+				 gfn_to_gpa(slot->base_gfn + offset + __ffs(mask)),
 				 (__fls(mask) - __ffs(mask) + 1) << PAGE_SHIFT);
-	kvm_memtype_flush_pages(pgt, gfn, mask, 0);
+	kvm_memtype_log_out(kvm, slot, offset, BITS_PER_LONG, &mask);
 }
 
 /**
@@ -260,10 +246,11 @@ void kvm_memtype_log_cleared(struct kvm *kvm, const struct kvm_memory_slot *slot
  * @on: what it does
  * @flush: cleans and invalidates all that is mapped
  *
- * The first vCPU that turns them on finds lines of the host, which a guest cannot know of.
- * Until one turns them off, no others need it: pages that are mapped later are maintained
- * one by one, and what another vCPU writes with its caches off has to be made good by the
- * guest, as on hardware.
+ * The first vCPU that turns them on finds lines of the host from before the guest began. For
+ * the others nothing is done, until KVM sees one turn them off: pages that are mapped later
+ * are maintained one by one, and what a vCPU writes with its caches off the guest maintains
+ * by address, as it has to on a bare machine, where other CPUs may have lines of it. A guest
+ * that does so by set/way tells KVM, see kvm_memtype_caches_off().
  *
  * Context: Process context, of a vCPU's own task. Others wait until the memory is maintained.
  */
@@ -277,12 +264,15 @@ void kvm_memtype_toggle_cache(struct kvm *kvm, bool on, void (*flush)(struct kvm
 }
 
 /**
- * kvm_memtype_reset_vcpu - a vCPU that has run is reset, with its caches off
- * @kvm: the VM, in which nothing is mapped any more
+ * kvm_memtype_caches_off - a vCPU may be about to turn its caches on once more
+ * @kvm: the VM
+ *
+ * It is reset after it has run, or maintains its caches by set/way, as it does with caches
+ * that are off although KVM has not seen that, or before it turns them on.
  *
  * Context: Process context.
  */
-void kvm_memtype_reset_vcpu(struct kvm *kvm)
+void kvm_memtype_caches_off(struct kvm *kvm)
 {
 	mutex_lock(&kvm->memtype.caches_lock);
 	kvm->memtype.caches_on = false;

@@ -13,11 +13,8 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 			     enum kvm_pgtable_prot *prot, bool *device);
 int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *vma, unsigned long hva);
 bool kvm_memtype_is_stage1(struct kvm *kvm);
-void kvm_memtype_log_enabled(struct kvm *kvm, const struct kvm_memory_slot *slot);
-void kvm_memtype_log_cleared(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t offset,
-			     unsigned long mask);
 void kvm_memtype_toggle_cache(struct kvm *kvm, bool on, void (*flush)(struct kvm *kvm));
-void kvm_memtype_reset_vcpu(struct kvm *kvm);
+void kvm_memtype_caches_off(struct kvm *kvm);
 
 /* Whether the host's leaf entries of a VMA, rather than its pages, say the type. */
 static inline bool kvm_memtype_is_special(vm_flags_t vm_flags)
@@ -80,22 +77,13 @@ static inline bool kvm_memtype_is_stage1(struct kvm *kvm)
 	return false;
 }
 
-static inline void kvm_memtype_log_enabled(struct kvm *kvm, const struct kvm_memory_slot *slot)
-{
-}
-
-static inline void kvm_memtype_log_cleared(struct kvm *kvm, const struct kvm_memory_slot *slot,
-					   gfn_t offset, unsigned long mask)
-{
-}
-
 static inline void kvm_memtype_toggle_cache(struct kvm *kvm, bool on,
 					    void (*flush)(struct kvm *kvm))
 {
 	flush(kvm);
 }
 
-static inline void kvm_memtype_reset_vcpu(struct kvm *kvm)
+static inline void kvm_memtype_caches_off(struct kvm *kvm)
 {
 }
 #endif

@@ -60,7 +60,7 @@ static inline u8 kvm_stage2_pte_memattr(kvm_pte_t pte)
 	return FIELD_GET(KVM_PTE_LEAF_ATTR_LO_S2_MEMATTR, pte);
 }
 
-/* A bit of a leaf entry that software may use: it maps memory, but not cacheable. */
+/* Software bit of a leaf entry: it maps memory, but not cacheable. */
 #define KVM_PGTABLE_PROT_UNCACHED_RAM	KVM_PGTABLE_PROT_SW2
 
 /**
@@ -85,7 +85,8 @@ static inline bool kvm_stage2_uncached_ram(kvm_pte_t pte)
  * @pte: a leaf entry
  *
  * That is before it becomes valid, and after it is no longer and the TLBs do not
- * have it either, so that nothing refills what was just invalidated.
+ * have it either, so that nothing refills what was just invalidated. Of a block that is
+ * replaced by a table, what the table does not map again has left the guest, too.
  *
  * Context: Any, EL2 included.
  * Return: Whether it must.
@@ -98,23 +99,6 @@ static inline bool kvm_stage2_needs_cmo(const struct kvm_pgtable *pgt, kvm_pte_t
 		return false;
 	return (!kvm_stage2_has_fwb(pgt) &&
 		(memattr == MT_S2_NORMAL || memattr == MT_S2_FWB_STAGE1)) ||
-	       kvm_stage2_uncached_ram(pte);
-}
-
-/**
- * kvm_stage2_break_needs_cmo - the same for a block that is replaced by a table
- * @pgt: the stage-2 page table
- * @pte: the entry of the block
- *
- * What the table does not map again leaves the guest, too. On CPUs without FWB KVM
- * never cared; a VM that could have been safe with FWB must not lose by that.
- *
- * Context: Any, EL2 included.
- * Return: Whether what the block mapped must be cleaned and invalidated.
- */
-static inline bool kvm_stage2_break_needs_cmo(const struct kvm_pgtable *pgt, kvm_pte_t pte)
-{
-	return (pgt->flags & KVM_PGTABLE_S2_STAGE1 && kvm_stage2_needs_cmo(pgt, pte)) ||
 	       kvm_stage2_uncached_ram(pte);
 }
 

@@ -38,10 +38,13 @@ static const char *log_order(const struct watch *watch)
 	static char text[256];
 	char last[32] = "", one[32];
 	size_t length = 0;
+	bool is_tlbi;
 
 	text[0] = '\0';
 	for (event = events; event < events + nr_events; event++) {
-		if (!is(event, "tlbi_all") && !is_watched(watch, event))
+		is_tlbi = is(event, "tlbi") || is(event, "tlbi_range");
+		if (!is(event, "tlbi_all") &&
+		    !((is_tlbi || is(event, "flush")) && is_watched(watch, event)))
 			continue;
 		snprintf(one, sizeof(one), "%.5s:%s ", is(event, "flush") ? "flush" : "tlbi",
 			 event->pte & PTE_S2AP_W ? "rw" : "ro");
@@ -82,6 +85,7 @@ static const char *open_log(struct watch *watch)
 	return NULL;
 }
 
+/* No emulator has caches from which this could be wrong; the order shows it. */
 static uint64_t watched_value(const struct watch *watch)
 {
 	return READ_ONCE(*(uint64_t *)(watch->hva + watch->size));
