@@ -10,7 +10,7 @@
  */
 #include <stdbool.h>
 
-typedef unsigned long long u64, phys_addr_t;
+typedef unsigned long long u64, phys_addr_t, pgprot_t;
 typedef long long s64;
 typedef struct { s64 n; } atomic64_t;
 struct iommu_domain { bool noncoherent; };
@@ -102,6 +102,7 @@ static void say(const char *word, u64 a, u64 b, u64 c)
 #define arch_dma_cache_name(...)		""
 #define arch_dma_cache_fence()			say("fence", 0, 0, 0)
 #define arch_dma_cache_is_memory(phys)		((phys) >> 24 == 0x100)
+#define arch_dma_cache_unreachable(...)		false
 
 static unsigned long min(unsigned long a, unsigned long b)
 {
