@@ -488,7 +488,7 @@ static int ask_back_while_device_goes(void)
 	    attach(&rig, VFIO_MOCK_EMULATED) ||
 	    pthread_create(&thread, NULL, open_and_close, &rig))
 		return 1;
-	for (i = 0; i < 50; i++)
+	for (i = 0; i < 500; i++)
 		if (map(&rig) || unmap(&rig))
 			return 1;
 	stop = true;
