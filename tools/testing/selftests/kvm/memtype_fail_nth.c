@@ -73,6 +73,19 @@ static int set_memslot(struct kvm_vm *vm, uint64_t size, void *hva)
 	return __vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, size, hva) ? errno : 0;
 }
 
+/* A new VM, in which the guest has not accessed the memory yet. */
+static struct kvm_vm *create_vm_with(const struct memory *memory, struct kvm_vcpu **vcpu,
+				     void **hva, uint64_t *size)
+{
+	struct kvm_vm *vm = create_vm(vcpu, 1, 0);
+
+	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WC);
+	*hva = map_memory(memory, size);
+	TEST_ASSERT(*hva != MAP_FAILED, "%s: %s", memory->name, strerror(errno));
+	TEST_ASSERT(!set_memslot(vm, *size, *hva), "%s: no memslot", memory->name);
+	return vm;
+}
+
 TEST_F(fail_nth, memslot)
 {
 	uint64_t size;
@@ -131,11 +144,7 @@ TEST_F(fail_nth, first_fault)
 			continue;
 		failed = 0;
 		for (nth = 1, happened = true; happened; nth++) {
-			vm = create_vm(&vcpu, 1, 0);
-			map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WC);
-			hva = map_memory(&memories[i], &size);
-			ASSERT_NE(hva, MAP_FAILED);
-			ASSERT_EQ(set_memslot(vm, size, hva), 0);
+			vm = create_vm_with(&memories[i], &vcpu, &hva, &size);
 			commands[0] = (struct guest_command) { GUEST_WRITE, TEST_GVA, PATTERN };
 			sync_global_to_guest(vm, commands);
 
@@ -318,11 +327,7 @@ TEST_F(fail_nth, destroy)
 		if (memories[i].driver && !have_driver())
 			continue;
 		for (nth = 1, happened = true; happened; nth++) {
-			vm = create_vm(&vcpu, 1, 0);
-			map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WC);
-			hva = map_memory(&memories[i], &size);
-			ASSERT_NE(hva, MAP_FAILED);
-			ASSERT_EQ(set_memslot(vm, size, hva), 0);
+			vm = create_vm_with(&memories[i], &vcpu, &hva, &size);
 			let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
 			faults_on(self->faults, nth);
 			munmap(vcpu->run, run_size);
