@@ -18,13 +18,10 @@ import tty
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
-# A machine hangs if its console is silent for so many seconds in which its emulator ran for less
-# than this part of the time. The CPUs of a guest that sleeps need 1 to 13 % (an idle Linux, 2 CPUs,
-# QEMU 7.2, by how fast the machine is).
+# A machine hangs if its console is silent for so many seconds, and its emulator ran for less than
+# this part of those in which it did not wait for a CPU. The CPUs of a guest that sleeps need 1 to
+# 13 % (an idle Linux, 2 CPUs, QEMU 7.2, by how fast the machine is).
 SILENCE, IDLE, MAX_IDLE = 25.0, 0.15, 0.5
-# An emulator that ran so little because others had the CPUs waited for one for more than this part.
-# One that sleeps waits each time that it wakes up: 14 % beside one busy job.
-STARVED = 0.6
 # How often one must have looked meanwhile, so as not to take a runner that was stopped for a hang.
 LOOKS = 50
 
@@ -138,10 +135,9 @@ class Pulse:
         silence = time.monotonic() - self.since
         if silence < SILENCE or self.looks < LOOKS:
             return False
-        idle = min(IDLE * slowness, MAX_IDLE) * silence
-        starved = self.emulator.waited() - self.waited > STARVED * silence
-        if self.emulator.cpu() - self.used < idle and not starved and (
-                not self.emulator.waits_for_disk()):
+        free = silence - (self.emulator.waited() - self.waited)
+        idle = min(IDLE * slowness, MAX_IDLE) * free
+        if self.emulator.cpu() - self.used < idle and not self.emulator.waits_for_disk():
             return True
         self.beat()
         return False

@@ -173,7 +173,7 @@ class StandIn(unittest.TestCase):
     def test_slow_is_no_hang(self) -> None:
         """An emulator that works and says nothing, alone and on a CPU that others want, too."""
         others: list[subprocess.Popen[bytes]] = []
-        for busy in (0, 2):
+        for busy in (0, 1, 2):
             others += [subprocess.Popen(["taskset", "-c", "0", sys.executable, "-c",
                                          "while True: pass"]) for _ in range(busy)]
             try:
@@ -250,22 +250,23 @@ class Limits(unittest.TestCase):
         boot.see("[    2.000000] memtype> end a/c exit=0")
         self.assertEqual(boot.current, BOOT)
 
-    def hangs(self, boot: machine.Boot) -> bool:
+    def hangs(self, boot: machine.Boot, slowness: float = 1.0) -> bool:
         """Whether it does after a silence in which one has looked often."""
         boot.pulse.looks = emulator.LOOKS
         with mock.patch.object(time, "monotonic",
                                return_value=boot.pulse.since + emulator.SILENCE + 1):
-            return boot.pulse.stopped()
+            return boot.pulse.stopped(slowness)
 
     def test_waits_for_a_cpu(self) -> None:
         """One that sleeps waits a little each time that it wakes up; a busy one all the time."""
-        for cpu, waited, hangs in ((2.0, 0.0, True), (2.0, 8.0, True), (2.0, 23.0, False),
-                                   (9.0, 8.0, False)):
+        for cpu, waited, slowness, hangs in (
+                (2.0, 0.0, 1.0, True), (2.0, 8.0, 1.0, True), (2.0, 23.0, 1.0, False),
+                (9.0, 8.0, 1.0, False), (12.0, 0.0, 10.0, True), (12.0, 14.0, 10.0, False)):
             boot = self.boot(0.0)
             boot.emulator.waits_for_disk.return_value = False  # type: ignore[attr-defined]
             boot.emulator.cpu.return_value = cpu  # type: ignore[attr-defined]
             boot.emulator.waited.return_value = waited  # type: ignore[attr-defined]
-            self.assertEqual(self.hangs(boot), hangs)
+            self.assertEqual(self.hangs(boot, slowness), hangs)
 
     def test_waits_for_disk(self) -> None:
         """That is no hang."""
