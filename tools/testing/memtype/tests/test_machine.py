@@ -233,6 +233,9 @@ class Limits(unittest.TestCase):
         self.assertEqual(self.used(boot, 1), "")
         boot.see("[   11.100000] memtype> alive")
         self.assertIn("10 s of the guest", self.used(boot, 1))
+        # An instrumented kernel executes more instructions.
+        with mock.patch.object(machine, "CONFIG", "debug"):
+            self.assertEqual(self.used(boot, 1), "")
         # A guest whose clock stands still is not safe for that.
         self.assertEqual(self.used(self.boot(6.0, counts=True), 299), "")
         self.assertIn("CPU time", self.used(self.boot(6.0, counts=True), 301))
