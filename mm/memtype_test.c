@@ -262,9 +262,18 @@ static void memtype_test_clear_no_map(const struct memtype_test *test)
 }
 #endif
 
+/* Of the pieces in which RAM is allocated */
+static unsigned int memtype_test_order(const struct memtype_test_setup *setup)
+{
+	if (setup->flags & MEMTYPE_TEST_HUGE)
+		return PMD_ORDER;
+	return setup->flags & MEMTYPE_TEST_TAILS ? get_order(SZ_2M) : 0;
+}
+
 static void memtype_test_free_pages(const struct memtype_test *test, unsigned long nr)
 {
-	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_TAILS) ? PMD_ORDER : 0;
+	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_TAILS) ?
+			     memtype_test_order(&test->setup) : 0;
 
 	while (nr) {
 		nr -= 1ul << order;
@@ -284,8 +293,7 @@ static void memtype_test_free_ram(struct memtype_test *test)
 
 static int memtype_test_alloc_ram(struct memtype_test *test)
 {
-	u32 large = MEMTYPE_TEST_HUGE | MEMTYPE_TEST_TAILS;
-	unsigned int order = memtype_test_has(test, large) ? PMD_ORDER : 0;
+	unsigned int order = memtype_test_order(&test->setup);
 	unsigned long i, nr = 0;
 	struct page *page;
 	int ret;
@@ -365,8 +373,7 @@ static int memtype_test_claim_phys(struct memtype_test *test)
 static int memtype_test_check(const struct memtype_test_setup *setup)
 {
 	u32 flags = setup->flags;
-	bool large = flags & (MEMTYPE_TEST_HUGE | MEMTYPE_TEST_TAILS);
-	unsigned long align = large ? PMD_SIZE : PAGE_SIZE;
+	unsigned long align = PAGE_SIZE << memtype_test_order(setup);
 
 	if (setup->prot > MEMTYPE_TEST_PWT || flags & ~MEMTYPE_TEST_FLAGS)
 		return -EINVAL;

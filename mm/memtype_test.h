@@ -31,7 +31,7 @@ enum memtype_test_prot {
 #define MEMTYPE_TEST_PTE_ONLY		0x02
 /* VM_MIXEDMAP of refcounted pages, not VM_PFNMAP */
 #define MEMTYPE_TEST_MIXEDMAP		0x04
-/* 2M entries, where address and offset are 2M-aligned alike; else 4K */
+/* PMD entries (2M with pages of 4K), where address and offset are aligned alike; else pages */
 #define MEMTYPE_TEST_HUGE		0x08
 /* VM_ALLOW_ANY_UNCACHED */
 #define MEMTYPE_TEST_ANY_UNCACHED	0x10
@@ -61,9 +61,9 @@ enum memtype_test_prot {
 
 /**
  * struct memtype_test_setup - what mmap() of an open file maps
- * @size: in bytes, a multiple of the page size, of 2M with HUGE or TAILS
+ * @size: in bytes, a multiple of the page size, of a PMD's with HUGE, of 2M with TAILS
  * @phys: physical address of what to map, which must not be RAM, aligned as
- *	@size is; 0: zeroed RAM, in pieces of 2M with HUGE, else page by page
+ *	@size is; 0: zeroed RAM, in pieces of a PMD with HUGE, else page by page
  * @prot: enum memtype_test_prot, the type that leaf entries ask for
  * @flags: MEMTYPE_TEST_*
  *

@@ -433,6 +433,20 @@ static inline bool disable_quirk(struct kvm_vm *vm)
 }
 #endif /* __aarch64__ */
 
+/* A page of the host, in the names of rows; a guest's own may be smaller. */
+static inline const char *page_name(void)
+{
+	return getpagesize() == SZ_64K ? "64K" : getpagesize() == SZ_16K ? "16K" : "4K";
+}
+
+/* Whether the host has entries of 2M: where pages are larger, blocks are much larger. */
+static inline bool have_2m(void)
+{
+	return getpagesize() == SZ_4K;
+}
+
+#define NO_2M		"no entry of this host maps 2M"
+
 /* Whether the kernel has the layer; not asked of the uAPI that is tested here. */
 static inline bool have_layer(void)
 {

@@ -86,7 +86,8 @@ static void report_vhe(void)
 	struct kvm_vm *vm = create_vm(&vcpu, 1, 0);
 
 	if (have_probe(vcpu)) {
-		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
+		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT,
+					    vm_adjust_num_guest_pages(vm->mode, 1), 0);
 		map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
 		let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
 		vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe);

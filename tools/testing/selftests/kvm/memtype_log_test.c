@@ -76,7 +76,7 @@ static void write_uncached(struct watch *watch, uint64_t value)
 
 static const char *open_log(struct watch *watch)
 {
-	const char *reason = open_ram(watch, SZ_4K);
+	const char *reason = open_ram(watch, getpagesize());
 
 	if (reason)
 		return reason;
@@ -201,7 +201,7 @@ TEST_F(log, forced_needs_none)
 
 	if (!have_stage1())
 		SKIP(return, NO_FWB);
-	reason = open_watch(watch, KVM_MEMTYPE_POLICY_HONOR, SZ_4K, NULL);
+	reason = open_watch(watch, KVM_MEMTYPE_POLICY_HONOR, getpagesize(), NULL);
 	if (reason)
 		SKIP(return, "%s", reason);
 	map_watched(watch, GUEST_WRITE);

@@ -186,7 +186,7 @@ static inline void split_eagerly(struct kvm_vm *vm)
 	struct userspace_mem_region *region = memslot2region(vm, 0);
 
 	vm_set_user_memory_region(vm, 0, 0, 0, 0, NULL);
-	vm_enable_cap(vm, KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE, split_chunk);
+	vm_enable_cap(vm, KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE, have_2m() ? split_chunk : 0);
 	vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region->region);
 }
 

@@ -81,8 +81,8 @@ TEST_F(query, bad_input)
 	EXPECT_EQ(__vm_ioctl(self->vm, KVM_GET_MEMTYPE, (struct kvm_memtype *)NULL), -1);
 	EXPECT_EQ(errno, EFAULT);
 	/* Readable, not writable; zeroes but for the address, where nothing is to say. */
-	vm_set_user_memory_region(self->vm, TEST_SLOT + 1, 0, 0, SZ_4K, self->hva);
-	ASSERT_EQ(mprotect(self->hva, SZ_4K, PROT_READ), 0);
+	vm_set_user_memory_region(self->vm, TEST_SLOT + 1, 0, 0, getpagesize(), self->hva);
+	ASSERT_EQ(mprotect(self->hva, getpagesize(), PROT_READ), 0);
 	EXPECT_EQ(__vm_ioctl(self->vm, KVM_GET_MEMTYPE, (struct kvm_memtype *)self->hva), -1);
 	EXPECT_EQ(errno, EFAULT);
 }
@@ -99,7 +99,7 @@ TEST_F(query, maps_nothing)
 	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
 	EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
 	EXPECT_EQ(answer.intent, KVM_MEMTYPE_WB);
-	ASSERT_EQ(mincore(self->hva, SZ_4K, &resident), 0);
+	ASSERT_EQ(mincore(self->hva, getpagesize(), &resident), 0);
 	EXPECT_EQ(resident & 1, 0);
 }
 
@@ -284,6 +284,53 @@ TEST_F(query, unknown_memslot_flags)
 	EXPECT_EQ(errno, EINVAL);
 }
 
+/*
+ * A page of the host has one type, and so have the guest's pages in it, which may be smaller.
+ * Of two neighbours the second is WC to the host.
+ */
+TEST(granule)
+{
+	uint64_t page = getpagesize(), border = TEST_GPA + page, gpa;
+	struct kvm_memtype answer, first = {};
+	struct kvm_memtype_probe probe;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	void *hva;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	hva = map_host(2 * page, 0, MEMTYPE_TEST_WC, HALF_WC);
+	ASSERT_NE(hva, MAP_FAILED);
+	vm = create_vm(&vcpu, 1, 0);
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, 2 * page, hva);
+	for (gpa = TEST_GPA; gpa < border + page; gpa += SZ_4K) {
+		ASSERT_EQ(get_memtype(vm, gpa, &answer), 0);
+		EXPECT_EQ(answer.host, gpa < border ? KVM_MEMTYPE_WB : KVM_MEMTYPE_WC);
+		EXPECT_EQ(answer.end, gpa < border ? border : border + page);
+		if (gpa % page == 0)
+			first = answer;
+		first.gpa = gpa;
+		EXPECT_EQ(memcmp(&answer, &first, sizeof(answer)), 0);
+	}
+
+	if (!have_probe(vcpu))
+		SKIP(return, NO_PROBE);
+	/* Pages of the guest on both sides of the border, mapped by the page of the host */
+	ASSERT_EQ(vm->page_size, SZ_4K);
+	for (gpa = border - SZ_4K; gpa <= border; gpa += SZ_4K) {
+		probe = (struct kvm_memtype_probe) { .gpa = gpa, .gva = TEST_GVA + gpa - TEST_GPA };
+		map_as(vm, probe.gva, gpa, KVM_MEMTYPE_WB);
+		let_guest(vcpu, GUEST_READ, probe.gva, 0);
+		ASSERT_EQ(__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), 0);
+		EXPECT_EQ(probe.size, page);
+		EXPECT_EQ(walked_kind(&probe, KVM_MEMTYPE_WB).kind,
+			  gpa < border ? KVM_MEMTYPE_WB : KVM_MEMTYPE_WC);
+	}
+	kvm_vm_free(vm);
+}
+
 /* Accesses that KVM cannot allow, and that it says so beforehand, then, and why. */
 FIXTURE(refusal)
 {
@@ -308,10 +355,11 @@ FIXTURE_TEARDOWN(refusal)
 TEST_F(refusal, unmapped)
 {
 	uint64_t refused = vm_statistic(self->vm, "memtype_refused");
-	void *hva = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t size = getpagesize();
+	void *hva = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_4K, hva);
-	munmap(hva, SZ_4K);
+	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, size, hva);
+	munmap(hva, size);
 	check_refusal(_metadata, self->vcpu, TEST_GPA, TEST_GVA, KVM_MEMTYPE_REFUSAL_UNMAPPED,
 		      "unmapped");
 	EXPECT_EQ(vm_statistic(self->vm, "memtype_refused"), refused + 1);

@@ -128,7 +128,8 @@ TEST_F(stage1, normal_nc)
 		vm = create_vm(&vcpu, 1, expected[i].policy);
 		if (!have_probe(vcpu))
 			SKIP(return, NO_PROBE);
-		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
+		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT,
+					    vm_adjust_num_guest_pages(vm->mode, 1), 0);
 		map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WC);
 		let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
 		probe = (struct kvm_memtype_probe) { .gpa = TEST_GPA, .gva = TEST_GVA };
@@ -186,7 +187,7 @@ static void start_uncached(struct kvm_vcpu *vcpu)
 /* A guest with its caches off, and memory that is mapped. */
 static const char *open_uncached_guest(struct watch *watch, uint64_t policy)
 {
-	const char *reason = open_watch(watch, policy, SZ_4K, NULL);
+	const char *reason = open_watch(watch, policy, getpagesize(), NULL);
 
 	if (reason)
 		return reason;
@@ -262,7 +263,7 @@ TEST_F(stage1, vcpu_reset)
 	if (!have_stage1())
 		SKIP(return, NO_STAGE1);
 	for (i = 0; i < ARRAY_SIZE(reactions); i++) {
-		reason = open_watch(&self->watch, reactions[i].policy, SZ_4K, NULL);
+		reason = open_watch(&self->watch, reactions[i].policy, getpagesize(), NULL);
 		if (reason)
 			SKIP(return, "%s", reason);
 		map_watched(&self->watch, GUEST_WRITE);
@@ -291,7 +292,16 @@ FIXTURE_TEARDOWN(order)
 	remove_probes();
 }
 
-static const uint64_t sizes[] = { SZ_4K, SZ_2M };
+/* Pages, and then blocks of 2M, if the host has any */
+static uint64_t size_of(int i)
+{
+	return i ? SZ_2M : getpagesize();
+}
+
+static int nr_sizes(void)
+{
+	return have_2m() ? 2 : 1;
+}
 
 /* Ways to unmap. */
 static void delete_memslot(struct watch *watch)
@@ -337,8 +347,8 @@ TEST_F(order, stage1_map)
 	const char *reason;
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		reason = open_ram(&self->watch, sizes[i]);
+	for (i = 0; i < nr_sizes(); i++) {
+		reason = open_ram(&self->watch, size_of(i));
 		if (reason)
 			SKIP(return, "%s", reason);
 		EXPECT_EQ(record_map(&self->watch), ram_memattr());
@@ -353,9 +363,9 @@ TEST_F(order, stage1_unmap)
 	const char *reason;
 	int i, way;
 
-	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+	for (i = 0; i < nr_sizes(); i++) {
 		for (way = 0; way < ARRAY_SIZE(ways); way++) {
-			reason = open_ram(&self->watch, sizes[i]);
+			reason = open_ram(&self->watch, size_of(i));
 			if (reason)
 				SKIP(return, "%s", reason);
 			map_watched(&self->watch, GUEST_WRITE);
@@ -383,7 +393,7 @@ static void check_split(struct __test_metadata *_metadata, struct watch *watch, 
 
 TEST_F(order, stage1_split)
 {
-	const char *reason = open_ram(&self->watch, SZ_2M);
+	const char *reason = have_2m() ? open_ram(&self->watch, SZ_2M) : NO_2M;
 
 	if (reason)
 		SKIP(return, "%s", reason);
@@ -402,7 +412,7 @@ TEST_F(order, stage1_break)
 	const char *reason;
 
 	split_chunk = 0;
-	reason = open_ram(&self->watch, SZ_2M);
+	reason = have_2m() ? open_ram(&self->watch, SZ_2M) : NO_2M;
 	if (reason)
 		SKIP(return, "%s", reason);
 	map_watched(&self->watch, GUEST_WRITE);
@@ -473,7 +483,7 @@ TEST_F(caches, turned_on_by_many)
 	int i, id;
 
 	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
-		reason = open_ram(watch, SZ_4K);
+		reason = open_ram(watch, getpagesize());
 		if (reason)
 			SKIP(return, "%s", reason);
 		map_watched(watch, GUEST_WRITE);
@@ -503,7 +513,7 @@ TEST_F(caches, turned_on_by_many)
 /* From then on a guest may write to memory, whatever the host has in its caches. */
 TEST_F(caches, turned_off)
 {
-	const char *reason = open_ram(&self->watch, SZ_4K);
+	const char *reason = open_ram(&self->watch, getpagesize());
 	int i;
 
 	if (reason)
@@ -534,7 +544,7 @@ static void guest_maintains_by_set_way(void)
 
 TEST_F(caches, set_way)
 {
-	const char *reason = open_ram(&self->watch, SZ_4K);
+	const char *reason = open_ram(&self->watch, getpagesize());
 
 	if (reason)
 		SKIP(return, "%s", reason);
@@ -552,7 +562,7 @@ TEST_F(caches, set_way)
 
 TEST_F(caches, reset)
 {
-	const char *reason = open_ram(&self->watch, SZ_4K);
+	const char *reason = open_ram(&self->watch, getpagesize());
 	struct kvm_vcpu *vcpu = self->watch.vcpu;
 	struct kvm_vcpu_init init;
 	uint64_t stack;
@@ -575,25 +585,30 @@ TEST_F(caches, reset)
 	close_watch(&self->watch);
 }
 
-/* Memory that the host maps uncached, as it is in each VM. */
+/* Memory that the host maps uncached, as it is in each VM; one half is of pages. */
 static const struct {
 	uint32_t prot;
-	uint64_t size;
+	bool is_2m;
 	int memattr;
 } uncached[] = {
-	{ MEMTYPE_TEST_WC, SZ_4K, NORMAL_NC },
-	{ MEMTYPE_TEST_WC, SZ_2M, NORMAL_NC },
-	{ MEMTYPE_TEST_UC, SZ_4K, DEVICE_NGNRE },
-	{ MEMTYPE_TEST_UC, SZ_2M, DEVICE_NGNRE },
+	{ MEMTYPE_TEST_WC, false, NORMAL_NC },
+	{ MEMTYPE_TEST_UC, false, DEVICE_NGNRE },
+	{ MEMTYPE_TEST_WC, true, NORMAL_NC },
+	{ MEMTYPE_TEST_UC, true, DEVICE_NGNRE },
 };
+
+static int nr_uncached(void)
+{
+	return ARRAY_SIZE(uncached) / 2 * nr_sizes();
+}
 
 static const uint64_t policies[] = { KVM_MEMTYPE_POLICY_HONOR, KVM_MEMTYPE_POLICY_STAGE1 };
 
 static const char *open_uncached(struct watch *watch, int policy, int memory)
 {
-	uint64_t size = uncached[memory].size;
+	uint64_t size = size_of(uncached[memory].is_2m);
 	void *hva = map_host(2 * size, 0, uncached[memory].prot,
-			     size == SZ_2M ? MEMTYPE_TEST_HUGE : 0);
+			     uncached[memory].is_2m ? MEMTYPE_TEST_HUGE : 0);
 
 	TEST_ASSERT(hva != MAP_FAILED, DRIVER ": %s", strerror(errno));
 	return open_watch(watch, policies[policy], size, hva);
@@ -609,7 +624,7 @@ TEST_F(order, uncached_map)
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
 	for (policy = 0; policy <= have_stage1(); policy++) {
-		for (i = 0; i < ARRAY_SIZE(uncached); i++) {
+		for (i = 0; i < nr_uncached(); i++) {
 			reason = open_uncached(&self->watch, policy, i);
 			if (reason)
 				SKIP(return, "%s", reason);
@@ -631,7 +646,7 @@ TEST_F(order, uncached_unmap)
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
 	for (policy = 0; policy <= have_stage1(); policy++) {
-		for (i = 0; i < ARRAY_SIZE(uncached); i++) {
+		for (i = 0; i < nr_uncached(); i++) {
 			for (way = 0; way < ARRAY_SIZE(ways); way++) {
 				reason = open_uncached(&self->watch, policy, i);
 				if (reason)
@@ -672,10 +687,12 @@ TEST_F(order, uncached_split)
 		SKIP(return, NO_LAYER);
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (!have_2m())
+		SKIP(return, NO_2M);
 	memset(bitmap, 0xff, sizeof(bitmap));
 	for (policy = 0; policy <= have_stage1(); policy++) {
-		for (i = 0; i < ARRAY_SIZE(uncached); i++) {
-			if (uncached[i].size != SZ_2M)
+		for (i = 0; i < nr_uncached(); i++) {
+			if (!uncached[i].is_2m)
 				continue;
 			reason = open_uncached(&self->watch, policy, i);
 			if (reason)
@@ -700,8 +717,8 @@ TEST_F(order, forced_needs_none)
 
 	if (!have_stage1())
 		SKIP(return, NO_FWB);
-	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		reason = open_watch(&self->watch, KVM_MEMTYPE_POLICY_HONOR, sizes[i], NULL);
+	for (i = 0; i < nr_sizes(); i++) {
+		reason = open_watch(&self->watch, KVM_MEMTYPE_POLICY_HONOR, size_of(i), NULL);
 		if (reason)
 			SKIP(return, "%s", reason);
 		EXPECT_EQ(record_map(&self->watch), FORCED_WB);

@@ -40,94 +40,99 @@ FIXTURE(ram)
 {
 	struct kvm_vcpu *vcpus[2];
 	struct kvm_vm *vm;
+	uint64_t page_size;
 };
 
 FIXTURE_VARIANT(ram)
 {
-	const char *name;
+	const char *name;	/* with the guest's type, and perhaps the size of a page */
 	enum vm_mem_backing_src_type backing;
-	uint64_t page_size;
+	bool is_2m;
 	uint64_t policy;
 	uint32_t slot_flags;
 	bool no_quirk;
 	bool noncoherent_dma;
 };
 
-FIXTURE_VARIANT_ADD(ram, anonymous_4k) {
-	.name = "guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS, .page_size = SZ_4K,
+FIXTURE_VARIANT_ADD(ram, anonymous) {
+	.name = "guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
 };
 
 FIXTURE_VARIANT_ADD(ram, thp_2m) {
-	.name = "guest %s on THP 2M", .backing = VM_MEM_SRC_ANONYMOUS_THP, .page_size = SZ_2M,
+	.name = "guest %s on THP 2M", .backing = VM_MEM_SRC_ANONYMOUS_THP, .is_2m = true,
 };
 
 FIXTURE_VARIANT_ADD(ram, hugetlb_2m) {
 	.name = "guest %s on hugetlb 2M", .backing = VM_MEM_SRC_ANONYMOUS_HUGETLB_2MB,
-	.page_size = SZ_2M,
+	.is_2m = true,
 };
 
 FIXTURE_VARIANT_ADD(ram, memfd) {
-	.name = "guest %s on shared memfd", .backing = VM_MEM_SRC_SHMEM, .page_size = SZ_4K,
+	.name = "guest %s on shared memfd", .backing = VM_MEM_SRC_SHMEM,
 };
 
 FIXTURE_VARIANT_ADD(ram, legacy) {
-	.name = "legacy: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .policy = KVM_MEMTYPE_POLICY_LEGACY,
+	.name = "legacy: guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
+	.policy = KVM_MEMTYPE_POLICY_LEGACY,
 };
 
 #ifdef __x86_64__
 FIXTURE_VARIANT_ADD(ram, legacy_without_quirk) {
-	.name = "legacy, no quirk: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .policy = KVM_MEMTYPE_POLICY_LEGACY, .no_quirk = true,
+	.name = "legacy, no quirk: guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
+	.policy = KVM_MEMTYPE_POLICY_LEGACY, .no_quirk = true,
 };
 
 FIXTURE_VARIANT_ADD(ram, legacy_dma) {
-	.name = "legacy, DMA: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .policy = KVM_MEMTYPE_POLICY_LEGACY, .noncoherent_dma = true,
+	.name = "legacy, DMA: guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
+	.policy = KVM_MEMTYPE_POLICY_LEGACY, .noncoherent_dma = true,
 };
 
 FIXTURE_VARIANT_ADD(ram, legacy_without_quirk_dma) {
-	.name = "legacy, no quirk, DMA: guest %s on anonymous 4K",
-	.backing = VM_MEM_SRC_ANONYMOUS, .page_size = SZ_4K,
+	.name = "legacy, no quirk, DMA: guest %s on anonymous %s",
+	.backing = VM_MEM_SRC_ANONYMOUS,
 	.policy = KVM_MEMTYPE_POLICY_LEGACY, .no_quirk = true, .noncoherent_dma = true,
 };
 
 FIXTURE_VARIANT_ADD(ram, dma) {
-	.name = "DMA: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .noncoherent_dma = true,
+	.name = "DMA: guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
+	.noncoherent_dma = true,
 };
 
 FIXTURE_VARIANT_ADD(ram, slot) {
-	.name = "slot: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .slot_flags = KVM_MEM_FORCE_WB,
+	.name = "slot: guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
+	.slot_flags = KVM_MEM_FORCE_WB,
 };
 
 FIXTURE_VARIANT_ADD(ram, slot_dma) {
-	.name = "slot, DMA: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .slot_flags = KVM_MEM_FORCE_WB, .noncoherent_dma = true,
+	.name = "slot, DMA: guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
+	.slot_flags = KVM_MEM_FORCE_WB, .noncoherent_dma = true,
 };
 
 #else
 FIXTURE_VARIANT_ADD(ram, stage1) {
-	.name = "stage1: guest %s on anonymous 4K", .backing = VM_MEM_SRC_ANONYMOUS,
-	.page_size = SZ_4K, .policy = KVM_MEMTYPE_POLICY_STAGE1,
+	.name = "stage1: guest %s on anonymous %s", .backing = VM_MEM_SRC_ANONYMOUS,
+	.policy = KVM_MEMTYPE_POLICY_STAGE1,
 };
 
 FIXTURE_VARIANT_ADD(ram, stage1_thp_2m) {
 	.name = "stage1: guest %s on THP 2M", .backing = VM_MEM_SRC_ANONYMOUS_THP,
-	.page_size = SZ_2M, .policy = KVM_MEMTYPE_POLICY_STAGE1,
+	.is_2m = true, .policy = KVM_MEMTYPE_POLICY_STAGE1,
 };
 #endif
 
 FIXTURE_SETUP(ram)
 {
-	uint64_t size = variant->page_size * ARRAY_SIZE(guest_kinds);
+	uint64_t size;
 	int i;
 
-	if (variant->backing == VM_MEM_SRC_ANONYMOUS_HUGETLB_2MB)
-		reserve_hugepages();
 	if (why_not(variant->policy, variant->slot_flags))
 		SKIP(return, "%s", why_not(variant->policy, variant->slot_flags));
+	if (variant->is_2m && !have_2m())
+		SKIP(return, NO_2M);
+	if (variant->backing == VM_MEM_SRC_ANONYMOUS_HUGETLB_2MB)
+		reserve_hugepages();
+	self->page_size = variant->is_2m ? SZ_2M : getpagesize();
+	size = self->page_size * ARRAY_SIZE(guest_kinds);
 	self->vm = create_vm(self->vcpus, ARRAY_SIZE(self->vcpus), variant->policy);
 	if (variant->no_quirk && !disable_quirk(self->vm))
 		SKIP(return, "no KVM_X86_QUIRK_IGNORE_GUEST_PAT to disable");
@@ -137,10 +142,10 @@ FIXTURE_SETUP(ram)
 		set_noncoherent_dma(self->vcpus[0], true);
 	}
 	vm_userspace_mem_region_add(self->vm, variant->backing, TEST_GPA, TEST_SLOT,
-				    size / getpagesize(), variant->slot_flags);
+				    size / self->vm->page_size, variant->slot_flags);
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++)
-		map_as(self->vm, TEST_GVA + i * variant->page_size,
-		       TEST_GPA + i * variant->page_size, guest_kinds[i]);
+		map_as(self->vm, TEST_GVA + i * self->page_size, TEST_GPA + i * self->page_size,
+		       guest_kinds[i]);
 }
 
 FIXTURE_TEARDOWN(ram)
@@ -153,7 +158,7 @@ FIXTURE_TEARDOWN(ram)
 TEST_F(ram, guest_type_counts)
 {
 	struct page page = {
-		.gpa = TEST_GPA, .size = variant->page_size, .access = GUEST_WRITE,
+		.gpa = TEST_GPA, .size = self->page_size, .access = GUEST_WRITE,
 		.untouched = true, .host = KVM_MEMTYPE_WB, .intent = KVM_MEMTYPE_WB,
 	};
 	uint64_t gva = TEST_GVA;
@@ -163,10 +168,11 @@ TEST_F(ram, guest_type_counts)
 	if (!have_probe(self->vcpus[0]))
 		SKIP(return, NO_PROBE);
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
-		snprintf(row, sizeof(row), variant->name, kind_names[guest_kinds[i]]);
+		snprintf(row, sizeof(row), variant->name, kind_names[guest_kinds[i]],
+			 page_name());
 		check_type(_metadata, self->vcpus[0], row, &page, gva, guest_kinds[i]);
-		page.gpa += variant->page_size;
-		gva += variant->page_size;
+		page.gpa += self->page_size;
+		gva += self->page_size;
 	}
 }
 
@@ -182,8 +188,8 @@ TEST_F(ram, host_and_guest_share)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
-		uint64_t gva = TEST_GVA + i * variant->page_size;
-		uint64_t *hva = addr_gpa2hva(self->vm, TEST_GPA + i * variant->page_size);
+		uint64_t gva = TEST_GVA + i * self->page_size;
+		uint64_t *hva = addr_gpa2hva(self->vm, TEST_GPA + i * self->page_size);
 
 		for (n = 0; n < 4; n++) {
 			let_guest(self->vcpus[0], GUEST_WRITE, gva, PATTERN + n);
@@ -218,8 +224,8 @@ TEST_F(ram, mismatched_vcpus)
 	int i, n;
 
 	for (i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
-		uint64_t gpa = TEST_GPA + i * variant->page_size;
-		uint64_t gva[2] = { TEST_GVA + i * variant->page_size, ALIAS_GVA + i * SZ_4K };
+		uint64_t gpa = TEST_GPA + i * self->page_size;
+		uint64_t gva[2] = { TEST_GVA + i * self->page_size, ALIAS_GVA + i * SZ_4K };
 
 		map_as(self->vm, gva[1], gpa, guest_kinds[(i + 1) % ARRAY_SIZE(guest_kinds)]);
 		for (n = 0; n < ROUNDS; n++) {
@@ -265,8 +271,9 @@ TEST_F(mmio, sysfs)
 		SKIP(return, NO_PROBE);
 	if (!self->device[0])
 		SKIP(return, "no PCI device to map");
-	bar = map_first_bar(self->device, SZ_4K, MAP_SHARED);
-	check_mmio(_metadata, self->vcpu, "guest %s on host MMIO", bar, SZ_4K, SYSFS_BAR, 0);
+	bar = map_first_bar(self->device, getpagesize(), MAP_SHARED);
+	check_mmio(_metadata, self->vcpu, "guest %s on host MMIO", bar, getpagesize(), SYSFS_BAR,
+		   0);
 }
 
 /*
@@ -280,7 +287,7 @@ struct host_page {
 	enum host_memory memory;
 	uint32_t prot, flags;	/* MEMTYPE_TEST_* */
 	uint64_t offset;	/* of the page in the mapping, in bytes */
-	uint64_t size;		/* of the second-stage mapping; 0: 4K */
+	uint64_t size;		/* of the second-stage mapping; 0: a page */
 	uint8_t host, intent, source;
 	uint32_t attributes;
 };
@@ -327,7 +334,7 @@ static const struct host_page host_pages[] = {
 		  WC, WC, PTE),
 	HOST_PAGE("tails set to WC", WC,
 		  MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_TAILS, WC, WC, PTE,
-		  .offset = SZ_4K),
+		  .offset = SZ_64K),
 	HOST_PAGE("RAM set to UC", UC, MEMTYPE_TEST_SET_RAM, UC_MINUS, UC, PTE),
 	HOST_PAGE("2M WB", WB, MEMTYPE_TEST_HUGE, WB, WB, RAM, .size = SZ_2M),
 	HOST_PAGE("2M set to WC", WC, MEMTYPE_TEST_HUGE | MEMTYPE_TEST_SET_RAM, WC, WC, PTE,
@@ -361,9 +368,9 @@ static const struct host_page host_pages[] = {
 	HOST_PAGE("PFNMAP WC in PTE only", WC, MEMTYPE_TEST_PTE_ONLY, WC, WC, PTE, NOEXEC),
 	HOST_PAGE("PFNMAP WB, pfn_mkwrite", WB, MEMTYPE_TEST_MKWRITE, WB, WB, RAM),
 	HOST_PAGE("tails WB", WB, MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_TAILS, WB, WB, RAM,
-		  .offset = SZ_4K),
+		  .offset = SZ_64K),
 	HOST_PAGE("tails WC", WC, MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_TAILS, WC, WC, PTE, NOEXEC,
-		  .offset = SZ_4K),
+		  .offset = SZ_64K),
 	HOST_PAGE("MIXEDMAP WB", WB, MEMTYPE_TEST_MIXEDMAP, WB, WB, RAM),
 	HOST_PAGE("MIXEDMAP WC", WC, MEMTYPE_TEST_MIXEDMAP, WC, WC, PTE, NOEXEC),
 	HOST_PAGE("2M WB", WB, MEMTYPE_TEST_HUGE, WB, WB, RAM, .size = SZ_2M),
@@ -483,7 +490,7 @@ static void check_host_page(struct __test_metadata *_metadata, struct kvm_vcpu *
 			    const char *row, const struct host_page *host, uint64_t policy)
 {
 	struct page page = {
-		.gpa = TEST_GPA + host->offset, .size = host->size ?: SZ_4K,
+		.gpa = TEST_GPA + host->offset, .size = host->size ?: getpagesize(),
 		.access = host->memory == HOST_RAM || host->memory == HOST_BAR_COPY ?
 			  GUEST_WRITE : GUEST_READ,
 		.host = host->host, .intent = host->intent, .source = host->source,
@@ -519,6 +526,10 @@ TEST_F(host, type_wins)
 		/* The base ends KVM_RUN there. */
 		if (!have_layer() && host->flags & (MEMTYPE_TEST_TAILS | MEMTYPE_TEST_MKWRITE))
 			continue;
+		if (host->flags & MEMTYPE_TEST_HUGE && !have_2m()) {
+			ksft_print_msg("not %s: " NO_2M "\n", host->name);
+			continue;
+		}
 		hva = map_host_page(host, self->bar);
 		if (hva == MAP_FAILED)
 			continue;
@@ -669,7 +680,8 @@ TEST(probe_before_run)
 
 	if (!have_probe(vcpus[0]))
 		SKIP(return, NO_PROBE);
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, 1, 0);
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT,
+				    vm_adjust_num_guest_pages(vm->mode, 1), 0);
 	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
 	let_guest(vcpus[0], GUEST_WRITE, TEST_GVA, PATTERN);
 	EXPECT_EQ(__vcpu_ioctl(vcpus[0], KVM_MEMTYPE_PROBE, &probe), 0);

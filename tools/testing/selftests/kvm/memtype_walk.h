@@ -178,7 +178,7 @@ static inline void run_refused(struct __test_metadata *_metadata, struct kvm_vcp
 	EXPECT_EQ(errno, EFAULT);
 	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
 	EXPECT_EQ(vcpu->run->memory_fault.gpa, gpa);
-	EXPECT_EQ(vcpu->run->memory_fault.size, SZ_4K);
+	EXPECT_EQ(vcpu->run->memory_fault.size, getpagesize());
 	EXPECT_EQ(vcpu->run->memory_fault.flags, KVM_MEMTYPE_EXIT_REFUSED);
 }
 
@@ -198,7 +198,7 @@ static inline void check_refusal(struct __test_metadata *_metadata, struct kvm_v
 	trace_event("kvm_memtype/kvm_memtype_refuse", true);
 	run_refused(_metadata, vcpu, gpa, gva);
 	trace_event("kvm_memtype/kvm_memtype_refuse", false);
-	snprintf(gfn, sizeof(gfn), "gfn %lx ", gpa / SZ_4K);
+	snprintf(gfn, sizeof(gfn), "gfn %lx ", gpa / getpagesize());
 	snprintf(reason, sizeof(reason), "refusal %s", name);
 	EXPECT_TRUE(trace_has(gfn, reason));
 }
