@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernels, selftests and boot images, all built out of tree under BUILD and incrementally.
 
-    <KERNEL>[-<CONFIG>]/<arch>  kernel objects
+    <KERNEL>[-<config>]/<arch>  kernel objects; <config> is CONFIG, or a machine's own
     selftests/<arch>            selftest programs, PROGRAMS and the uapi headers of the former
     run/<machine>               initramfs, ISO and console of the last run
 """
@@ -19,8 +19,8 @@ import debian
 import settings
 import tables
 from results import KUNIT
-from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, REPO, TREES, fail, output, say
-from tables import Test
+from settings import ARCHES, BUILD, CONFIG, KERNEL, REPO, TREES, fail, output, say
+from tables import Machine, Test
 
 # Where the machine's test list and programs are in the initramfs (init.c).
 INSIDE = "/memtype"
@@ -57,8 +57,8 @@ UPSTREAM_LISTS = ("$(TEST_GEN_PROGS)", "$(TEST_GEN_PROGS_EXTENDED)", "$(TEST_PRO
 PROGRESS = 15
 
 
-def objects(arch: str) -> Path:
-    return BUILD / "-".join(filter(None, (KERNEL, CONFIG))) / arch
+def objects(arch: str, config: str = CONFIG) -> Path:
+    return BUILD / "-".join(filter(None, (KERNEL, config))) / arch
 
 
 def environment() -> dict[str, str]:
@@ -109,10 +109,11 @@ def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> Non
         say(f"  {what}: done, {time.monotonic() - start:.0f} s")
 
 
-def fragments(arch: str) -> list[Path]:
-    names = ["common", arch, *filter(None, [CONFIG]),
-             *(["patched"] if KERNEL == "patched" else [])]
-    return [HERE / "configs" / f"{name}.config" for name in names]
+def fragments(arch: str, config: str = CONFIG) -> list[Path]:
+    """In the order in which they count. What CONFIG= names is on top of the matrix's own
+    configuration, and a machine's own is in its place."""
+    shared = ["common", arch] if config in settings.CONFIGS else []
+    return settings.fragments(*shared, *(["patched"] if KERNEL == "patched" else []), config)
 
 
 def wanted_options(files: list[Path]) -> dict[str, str]:
@@ -162,13 +163,13 @@ def configure(arch: str, out: Path | None = None, without: tuple[str, ...] = (),
     stamp.write_text(key)
 
 
-def kernel(arch: str) -> Path:
+def kernel(arch: str, config: str = CONFIG) -> Path:
     """Builds the kernel and returns its boot image."""
-    configure(arch)
-    out = objects(arch)
+    out = objects(arch, config)
+    configure(arch, out, files=fragments(arch, config))
     image = ARCHES[arch].image
-    make(f"{arch} {KERNEL} kernel", arch, out / "build.log", "-C", TREES[KERNEL], f"O={out}",
-         Path(image).name)
+    make(" ".join(filter(None, (arch, config, KERNEL, "kernel"))), arch, out / "build.log", "-C",
+         TREES[KERNEL], f"O={out}", Path(image).name)
     return out / image
 
 
@@ -225,10 +226,11 @@ def upstream_programs(arch: str) -> list[str]:
             if not (REPO / "tools/testing/selftests" / f"{name}.c").exists()]
 
 
-def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = None,
+def initramfs(machine: Machine, tests: list[Test], target: Path, shell: Path | None = None,
               guest: dict[str, Path] | None = None) -> None:
     """Packs PROGRAMS, the test list and its programs with the kernel's own gen_init_cpio, and what
     the machine's own guest boots."""
+    arch = machine.arch
     built = BUILD / "selftests" / arch
     target.parent.mkdir(parents=True, exist_ok=True)
     programs = [test for test in tests if test.suite != KUNIT]
@@ -271,7 +273,8 @@ def initramfs(arch: str, tests: list[Test], target: Path, shell: Path | None = N
     spec = target.parent / "initramfs.spec"
     spec.write_text("\n".join(entries) + "\n")
     with target.open("wb") as sink:
-        subprocess.run([objects(arch) / "usr/gen_init_cpio", spec], stdout=sink, check=True)
+        subprocess.run([objects(*machine.kernel) / "usr/gen_init_cpio", spec], stdout=sink,
+                       check=True)
 
 
 def iso(image: Path, initrd: Path, cmdline: str, target: Path) -> None:
@@ -290,11 +293,11 @@ def iso(image: Path, initrd: Path, cmdline: str, target: Path) -> None:
             "-boot-info-table", root])
 
 
-def decode(arch: str, log: list[str]) -> list[str]:
+def decode(machine: Machine, log: list[str]) -> list[str]:
     """The log with addresses as file:line, by the kernel's own script."""
-    vmlinux = objects(arch) / "vmlinux"
+    vmlinux = objects(*machine.kernel) / "vmlinux"
     script = TREES[KERNEL] / "scripts/decode_stacktrace.sh"
     done = subprocess.run(["bash", script, vmlinux, TREES[KERNEL]], input="\n".join(log) + "\n",
                           text=True, capture_output=True, check=False, cwd=BUILD,
-                          env={**os.environ, "CROSS_COMPILE": ARCHES[arch].cross})
+                          env={**os.environ, "CROSS_COMPILE": ARCHES[machine.arch].cross})
     return done.stdout.splitlines() if done.returncode == 0 and done.stdout else log

@@ -85,7 +85,7 @@ class Boot:
             places["rootfs11"] = rootfs.qemu11(machine.arch)
         self.command = shlex.split(machine.command.format(**places))
         initrd = self.directory / "initrd"
-        build.initramfs(machine.arch, list(self.tests.values()), initrd, shell, self.guest(image))
+        build.initramfs(machine, list(self.tests.values()), initrd, shell, self.guest(image))
         cmdline = f"{ARCHES[machine.arch].console} {machine.cmdline} {CMDLINE}"
         if KUNIT not in self.tests:
             cmdline += " kunit.enable=0"
@@ -111,9 +111,10 @@ class Boot:
         programs = sorted({program for test in self.tests.values() for program in test.guest})
         if not programs:
             return {}
-        arch, initrd = self.machine.arch, self.directory / "guest/initrd"
-        build.initramfs(arch, [Test(program, [], program=program) for program in programs], initrd,
-                        None if self.machine.emulator == "bochs" else debian.busybox(arch))
+        initrd = self.directory / "guest/initrd"
+        build.initramfs(self.machine, [Test(program, [], program=program) for program in programs],
+                        initrd, None if self.machine.emulator == "bochs" else
+                        debian.busybox(self.machine.arch))
         return {"kernel": image, "initrd": initrd}
 
     def run(self) -> None:

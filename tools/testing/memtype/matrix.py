@@ -126,7 +126,7 @@ def run_one(item: Machine, tests: list[Test], image: Path, progress: Progress,
     results = run.results()
     for result in results:
         if any(re.search("call trace", line, re.I) for line in result.log):
-            result.log = build.decode(item.arch, result.log)[:judge.MAX_LOG]
+            result.log = build.decode(item, result.log)[:judge.MAX_LOG]
     counts = summary.counts([dataclasses.asdict(result) for result in results])
     progress(item.name, "machine", f"{counts.passed} passed, {counts.failed} failed "
              f"({run.seconds:.0f} s)")
@@ -142,17 +142,17 @@ def longest_first(machines: dict[str, Machine], tests: list[Test]) -> list[Machi
 
 def run_all(machines: dict[str, Machine], tests: list[Test], also: list[Path],
             out: Path) -> list[tuple[machine.Run, list[Result]]]:
-    """Builds for one architecture after the other, and runs JOBS machines at a time meanwhile; an
-    interrupt ends all of it."""
+    """Builds one kernel after the other, and runs JOBS machines at a time meanwhile; an interrupt
+    ends all of it."""
     progress = Progress(list(machines))
     with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
         runs: dict[str, concurrent.futures.Future[tuple[machine.Run, list[Result]]]] = {}
         try:
             order = longest_first(machines, tests)
-            for arch in dict.fromkeys(item.arch for item in order):
-                image = build_for(arch, also)
+            for kernel in dict.fromkeys(item.kernel for item in order):
+                image = build_for(*kernel, also)
                 for item in order:
-                    if item.arch == arch:
+                    if item.kernel == kernel:
                         runs[item.name] = pool.submit(run_one, item, tests, image, progress, out)
             # Not one long wait: Python would not see a signal that comes just before it.
             while concurrent.futures.wait(runs.values(), timeout=0.5).not_done:
@@ -164,10 +164,10 @@ def run_all(machines: dict[str, Machine], tests: list[Test], also: list[Path],
             raise
 
 
-def build_for(arch: str, also: list[Path] | None = None) -> Path:
-    """Builds what the machines of an architecture need; returns the boot image."""
+def build_for(arch: str, config: str, also: list[Path] | None = None) -> Path:
+    """Builds what the machines with such a kernel need; returns the boot image."""
     build.selftests(arch, also)
-    return build.kernel(arch)
+    return build.kernel(arch, config)
 
 
 def prepare(machines: dict[str, Machine]) -> tree.Base:
@@ -242,7 +242,7 @@ def shell() -> int:
     prepare(machines)
     boot = machine.Boot(item, [test for test in tests if item.name in test.machines],
                         BUILD / "run" / item.name, lambda suite, what: None)
-    boot.prepare(build_for(item.arch), debian.busybox(item.arch))
+    boot.prepare(build_for(*item.kernel), debian.busybox(item.arch))
     say(shlex.join(boot.command))
     say("the programs are in /memtype; exit or Ctrl-A X ends the machine")
     return subprocess.run(boot.command, check=False).returncode
@@ -252,8 +252,8 @@ def clean() -> None:
     """Remove what was built and the results, and nothing else."""
     for kernel in TREES:
         tree.refuse_own_work(kernel)
-    objects = ["-".join(filter(None, (kernel, config)))
-               for kernel in TREES for config in settings.CONFIGS]
+    configs = {*settings.CONFIGS, *(item.config for item in tables.all_machines().values())}
+    objects = ["-".join(filter(None, (kernel, config))) for kernel in TREES for config in configs]
     for name in [*objects, "linux", "linux-base", "selftests", "check", "run", "busybox",
                  "qemu10", "rootfs"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)

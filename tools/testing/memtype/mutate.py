@@ -163,11 +163,13 @@ def checked_out(commit: str) -> Iterator[None]:
         checkout(head, stale)
 
 
-def used(hooks: list[Hook], machines: dict[str, tables.Machine]) -> list[str]:
-    """The architectures to build for: STRUCTURE is of all."""
-    return [arch for arch in ARCHES if any(
-        hook.what == STRUCTURE or hook.machine and machines[hook.machine].arch == arch
-        for hook in hooks)]
+def used(hooks: list[Hook], machines: dict[str, tables.Machine]) -> list[tuple[str, str]]:
+    """The kernels to build, by architecture and configuration: STRUCTURE is of each architecture's
+    own."""
+    structure = any(hook.what == STRUCTURE for hook in hooks)
+    return list(dict.fromkeys([
+        *((arch, CONFIG) for arch in ARCHES if structure),
+        *(machines[hook.machine].kernel for hook in hooks if hook.machine)]))
 
 
 def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
@@ -213,16 +215,16 @@ def try_changed(hook: Hook, machines: dict[str, tables.Machine], tests: list[Tes
     if hook.what.startswith(f"{UNIT} "):
         status, reason = run_unit(hook)
     else:
-        arches = used([hook], machines)
+        kernels = used([hook], machines)
         try:
-            images = {arch: matrix.build_for(arch) for arch in arches}
+            images = [matrix.build_for(*kernel) for kernel in kernels]
         except Error as error:
             return STRUCTURAL if hook.machine else RED, str(error)
         if not hook.machine:
-            return GREEN, f"everything builds without it, for {' and '.join(arches)}"
+            return GREEN, f"everything builds without it, for {' and '.join(ARCHES)}"
         _, results = matrix.run_one(
             machines[hook.machine], [test for test in tests if test.suite == hook.suite],
-            images[arches[0]], progress, OUT / "mutate" / hook.patch.stem)
+            images[0], progress, OUT / "mutate" / hook.patch.stem)
         status, reason = status_of(hook, results)
     # A test that did not come to its end says nothing: anything may have stopped it.
     verdicts = {FAIL: RED, CRASH: RED, NOT_RUN: NOT_PROVEN, HANG: NOT_PROVEN,
@@ -233,13 +235,13 @@ def try_changed(hook: Hook, machines: dict[str, tables.Machine], tests: list[Tes
 def run_full(hooks: list[Hook], machines: dict[str, tables.Machine], tests: list[Test],
              progress: matrix.Progress) -> tuple[list[machine.Run], list[Result]]:
     """What the full tree gives: a test that is not a pass there proves nothing by being red."""
-    images = {arch: matrix.build_for(arch) for arch in used(hooks, machines)}
+    images = {kernel: matrix.build_for(*kernel) for kernel in used(hooks, machines)}
     runs, results = [], []
     for name, item in machines.items():
         suites = {hook.suite for hook in hooks if hook.machine == name}
         if suites:
             run, found = matrix.run_one(item, [test for test in tests if test.suite in suites],
-                                        images[item.arch], progress, OUT / "mutate/full")
+                                        images[item.kernel], progress, OUT / "mutate/full")
             runs.append(run)
             results += found
     return runs, results
@@ -300,8 +302,8 @@ def mutate() -> int:
         say(f"  {status}")
     say("the full tree again:")
     # Otherwise a full disk or the like would make every “build” red.
-    for arch in used(hooks, machines):
-        matrix.build_for(arch)
+    for kernel in used(hooks, machines):
+        matrix.build_for(*kernel)
     selection = f" HOOK={shlex.quote(HOOK)}" if HOOK else ""
     (OUT / "mutate.json").write_text(json.dumps({
         "environment": {**matrix.environment(base, runs),

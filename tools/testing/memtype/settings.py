@@ -66,6 +66,12 @@ def fail(message: str) -> NoReturn:
     raise Error(message)
 
 
+def fragments(*configs: str) -> list[Path]:
+    """The files of kernel options that configurations are made of, by their names joined by "-"."""
+    return [HERE / "configs" / f"{name}.config" for config in configs
+            for name in filter(None, config.split("-"))]
+
+
 def table(name: str) -> dict[str, Any]:
     """A file of tables beside this one."""
     path = HERE / name

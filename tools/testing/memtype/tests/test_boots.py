@@ -97,7 +97,7 @@ class Boots(unittest.TestCase):
         result = self.check_end("panic", CRASH)
         self.assertIn("Kernel panic", result.reason)
         self.assertIn("lkdtm_PANIC", "\n".join(result.log))
-        self.assertRegex("\n".join(build.decode("x86_64", result.log)),
+        self.assertRegex("\n".join(build.decode(tables.all_machines()["x86-amd"], result.log)),
                          r"lkdtm_PANIC.*\(.*bugs\.c:\d+\)")
 
     def test_hang(self) -> None:

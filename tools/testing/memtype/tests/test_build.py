@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import build
+import tables
 from settings import ARCHES
 from tables import Test
 
@@ -20,8 +21,9 @@ class Initramfs(unittest.TestCase):
         with tempfile.TemporaryDirectory() as scratch, mock.patch.object(build, "output"), \
                 mock.patch.object(subprocess, "run"):
             target = Path(scratch) / "initrd"
-            build.initramfs("x86_64", [Test("s", [], program="kvm/a.sh", args=["-x"]),
-                                       Test("p", [], program="kvm/b")], target)
+            build.initramfs(tables.all_machines()["x86-amd"],
+                            [Test("s", [], program="kvm/a.sh", args=["-x"]),
+                             Test("p", [], program="kvm/b")], target)
             self.assertEqual((target.parent / "tests").read_text(),
                              "s /memtype/sh /memtype/kvm/a.sh -x\np /memtype/kvm/b\n")
             spec = (target.parent / "initramfs.spec").read_text()

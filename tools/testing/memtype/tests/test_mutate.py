@@ -88,7 +88,7 @@ class Mutate(unittest.TestCase):
     def has(self, option: str) -> bool:
         return f"config {option}\n\tbool\n\tdefault y" in self.kconfig.read_text()
 
-    def kernel(self, arch: str) -> Path:
+    def kernel(self, arch: str, config: str) -> Path:
         for option in self.broken:
             if not self.has(option):
                 raise Error(f"{arch} kernel failed:\n  undefined reference to {option}")
@@ -172,7 +172,8 @@ class Mutate(unittest.TestCase):
     def test_build_is_tried_for_every_architecture(self) -> None:
         with mock.patch.object(build, "kernel", side_effect=self.kernel) as kernel:
             self.run_mutate("2")
-        self.assertEqual([call.args[0] for call in kernel.mock_calls], list(ARCHES) * 3)
+        self.assertEqual([call.args for call in kernel.mock_calls],
+                         [(arch, "") for arch in ARCHES] * 3)
 
     def test_does_not_apply(self) -> None:
         self.kconfig.write_text(
@@ -323,7 +324,7 @@ class Mutate(unittest.TestCase):
 
     def test_restored_after_an_interrupt(self) -> None:
         """By the signals of settings.main, the second of them while the tree is restored."""
-        def interrupted(arch: str) -> Path:
+        def interrupted(arch: str, config: str) -> Path:
             if not self.has("OPTION_9"):
                 os.kill(os.getpid(), signal.SIGINT)
             return Path(arch)

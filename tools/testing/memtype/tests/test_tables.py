@@ -86,6 +86,17 @@ class Tables(unittest.TestCase):
         self.assertEqual(first.skips, {name: {"t": "no device"} for name in first.machines})
         self.assertEqual(second.skips, {"one": {}, "two": {}})
 
+    def test_lacks(self) -> None:
+        """A machine does not have these rows, whatever one that it is like must read."""
+        machines = self.like()
+        machines["two"].lacks = ["* 4K", "other*"]
+        text = ('[[test]]\nsuite = "kvm/a"\nmachines = ["one"]\n[test.rows]\n'
+                '"on 4K" = { one = "WB" }\n"on 64K" = { one = "WB" }\n"others" = { one = "WB" }')
+        test, = self.read(text, machines=machines)
+        self.assertEqual({row: list(wanted) for row, wanted in test.rows.items()},
+                         {"on 4K": ["one", "few"], "on 64K": ["one", "two", "few"],
+                          "others": ["one", "few"]})
+
     def test_who_is_named_goes_first(self) -> None:
         """Of two entries for a suite, a machine has the one that names it itself."""
         entry = '[[test]]\nsuite = "kvm/b"\nargs = ["{0}"]\nmachines = ["{0}"]\n'
@@ -154,13 +165,35 @@ class Tables(unittest.TestCase):
     def test_config(self) -> None:
         """A machine runs with its own kernel configuration only; make list shows all."""
         for config, there, absent in (("", "x86-intel", "x86-amd-vmm"),
+                                      ("", "arm64-64k", "arm64-vmm"),
                                       ("debug", "x86-amd", "x86-intel"),
-                                      ("vmm", "arm64-vmm", "arm64-nofwb")):
+                                      ("debug", "arm64-nofwb", "arm64-64k"),
+                                      ("vmm", "arm64-vmm", "arm64-nofwb"),
+                                      ("vmm", "arm64-vmm", "arm64-64k")):
             with self.subTest(config), mock.patch.object(settings, "CONFIG", config):
                 machines, _ = tables.select()
                 self.assertIn(there, machines)
                 self.assertNotIn(absent, machines)
                 self.assertLessEqual({there, absent}, set(tables.select(every=True)[0]))
+
+    def test_kernels(self) -> None:
+        """CONFIG= is on top of the matrix's own configuration, that of a machine in its place."""
+        for config, name, kernel in (("", "arm64-nofwb", ("arm64", "")),
+                                     ("debug", "arm64-nofwb", ("arm64", "debug")),
+                                     ("vmm", "arm64-vmm", ("arm64", "vmm")),
+                                     ("", "arm64-64k", ("arm64", "small-64k"))):
+            with self.subTest(name), mock.patch.object(settings, "CONFIG", config):
+                self.assertEqual(MACHINES[name].kernel, kernel)
+        with mock.patch.object(build, "KERNEL", "patched"):
+            self.assertEqual([path.stem for path in build.fragments("arm64", "small-64k")],
+                             ["patched", "small", "64k"])
+            self.assertEqual([path.stem for path in build.fragments("arm64", "vmm")],
+                             ["common", "arm64", "patched", "vmm"])
+        with mock.patch.object(build, "KERNEL", "base"):
+            self.assertEqual([path.stem for path in build.fragments("arm64", "")],
+                             ["common", "arm64"])
+            self.assertEqual(build.objects("arm64", "small-64k").parts[-2:],
+                             ("base-small-64k", "arm64"))
 
     def test_guest_programs(self) -> None:
         text = '[[test]]\nsuite = "kvm/a"\nguest = ["memtype/b"]\nmachines = ["x86-amd"]'
@@ -176,8 +209,8 @@ class Tables(unittest.TestCase):
                 return list(machines), [item.suite for item in tests]
 
         self.assertEqual(names("arm64-*", "kunit"),
-                         (["arm64-fwb", "arm64-nofwb", "arm64-mte", "arm64-dic", "arm64-nvhe"],
-                          ["kunit"]))
+                         (["arm64-fwb", "arm64-nofwb", "arm64-mte", "arm64-dic", "arm64-nvhe",
+                           "arm64-16k", "arm64-64k"], ["kunit"]))
         self.assertEqual(names("x86-amd, arm64-fwb", "k?nit")[0], ["x86-amd", "arm64-fwb"])
         with self.assertRaisesRegex(Error, "no test matches .*see make list"):
             names("vax", "")
@@ -187,6 +220,7 @@ class Tables(unittest.TestCase):
         for config, machine, test, said in (
                 ("", "*", "memtype/qemu_test", "TEST=memtype/qemu_test .it takes make vmm.$"),
                 ("debug", "x86-intel", "*", "CONFIG=debug .it takes make matrix.$"),
+                ("debug", "arm64-64k", "*", "CONFIG=debug .it takes make matrix.$"),
                 ("vmm", "x86-amd", "*", "CONFIG=vmm .it takes make matrix.$")):
             with self.subTest(machine), mock.patch.object(settings, "CONFIG", config), \
                     mock.patch.object(settings, "MACHINE", machine), \
