@@ -33,8 +33,8 @@ $(sed -n '/^\[.*\.packages\]$/,/^$/{s/^\(.*\) = ""$/\1 -/p;s/^\(.*\) = "\(.*\)"$
 minutes=0
 for what; do
 	case $what in
-	matrix)	minutes=$((minutes + 45)) ;;
-	test)	minutes=$((minutes + 15))
+	matrix)	minutes=$((minutes + 50)) ;;
+	test)	minutes=$((minutes + 10))
 		packages="$packages
 sparse			sparse
 mypy			mypy

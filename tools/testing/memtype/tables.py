@@ -14,7 +14,7 @@ from settings import REPO, checked, fail
 
 TESTS = ("tests.toml", "upstream.toml")
 # What a machine does not take over from the one that it is like.
-OWN = ("compat", "compat_tcg", "bench", "optional")
+OWN = ("compat", "compat_tcg", "bench", "optional", "by_name")
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Machine:
     bench: list[str] = field(default_factory=list)
     coherent: bool = False
     optional: bool = False
+    by_name: bool = False
     suites: list[str] = field(default_factory=list)
     lacks: list[str] = field(default_factory=list)
     # It and what it is like, the nearest first: the expectations that hold for it.
@@ -234,7 +235,8 @@ def select(every: bool = False, slow: bool = False) -> tuple[dict[str, Machine],
     named = {name: machine for name, machine in everything.items()
              if chosen(name, settings.MACHINE) and any(name in test.machines for test in tests)}
     machines = {name: machine for name, machine in named.items()
-                if every or runs_with(machine, settings.CONFIG)}
+                if every or runs_with(machine, settings.CONFIG)
+                and (settings.MACHINE or not machine.by_name)}
     if not machines:
         config = f" CONFIG={settings.CONFIG}" if settings.CONFIG else ""
         commands = sorted({f"make {'vmm' if machine.config == 'vmm' else 'matrix'}"
