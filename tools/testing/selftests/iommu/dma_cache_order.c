@@ -11,6 +11,8 @@
  * then one clean and one flush must be all that it gets.
  */
 #define _GNU_SOURCE
+#include <sched.h>
+
 #include "dma_cache_devices.h"
 #include "fault_injection.h"
 
@@ -491,7 +493,12 @@ static void run_overrun(void)
 {
 	struct bench b = { .on_edu = !have_mock, .memory = new_memory(ANONYMOUS, PAGES * SZ_4K) };
 	unsigned int i;
+	cpu_set_t cpu;
 
+	/* Each CPU has its buffer. What another one still has of a step would be all of it. */
+	CPU_ZERO(&cpu);
+	CPU_SET(0, &cpu);
+	CHECK(!sched_setaffinity(0, sizeof(cpu), &cpu), "sched_setaffinity");
 	order_init(&order, memmap, page_struct);
 	CHECK(!write_file(INSTANCE "buffer_size_kb", "4"), "buffer_size_kb");
 	open_bench(&b);
