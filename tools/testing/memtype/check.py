@@ -32,6 +32,7 @@ import tables
 import tree
 from results import BOOT, SKIP
 from settings import ARCHES, BUILD, CONFIG, HERE, KERNEL, REPO, TREES, say
+from tree import HOOKED, OVERLAY
 
 # The warnings that W=1 adds to a kernel object (scripts/Makefile.extrawarn), for a program.
 W1 = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wmissing-declarations",
@@ -41,8 +42,6 @@ W1 = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wmissi
 HARNESS = re.compile(r"(previous prototype for|symbol) .\w+_(setup|teardown)")
 # How the header of a trace event must look.
 TRACE = re.compile(r"include/trace/\S+ \w+:(COMPLEX_MACRO|PARENTHESIS_ALIGNMENT|OPEN_ENDED_LINE): ")
-# Where kernel objects are built; the rest of our C is programs.
-KERNEL_DIRECTORIES = ("arch/", "drivers/", "mm/", "virt/", "lib/", "kernel/")
 # Without them the kernel behaves as the base; the last depends on the one before it.
 OPTIONS = ("CONFIG_KVM_MEMTYPE", "CONFIG_DMA_CACHE", "CONFIG_VFIO_MOCK")
 # In the name of every function of cache maintenance, also of those that are inlined when it is on.
@@ -60,8 +59,6 @@ WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"tools/testing/memtype/tests/([a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
 # Before and after the sample of a report in README.md.
 SAMPLE = "<!-- a sample of the report; make test compares it with its own -->"
-# Of `git diff --diff-filter`.
-OVERLAY, HOOKED = "A", "M"
 
 
 class Sum(NamedTuple):
@@ -100,27 +97,13 @@ def checkpatch() -> list[str]:
     return [line for line in problems if not TRACE.match(line)]
 
 
-def our_sources(kinds: str = OVERLAY + HOOKED) -> list[str]:
-    """C files of ours, and files of the kernel that our patches touch."""
-    changed = tree.git("diff", "--no-renames", "--name-only", f"--diff-filter={kinds}",
-                       tree.base_ref(), "HEAD").splitlines()
-    return [name for name in changed if name.endswith(".c")]
-
-
-def kernel_sources(arch: str, kinds: str = OVERLAY + HOOKED) -> list[str]:
-    """Those of our sources that are a part of the kernel, and not of another architecture's."""
-    own = f"arch/{ARCHES[arch].kernel}/"
-    return [name for name in our_sources(kinds) if name.startswith(KERNEL_DIRECTORIES)
-            and (name.startswith(own) or not name.startswith("arch/"))]
-
-
 def kernel_objects(arch: str, kinds: str) -> list[str]:
     """The objects of our sources in the kernel that was built, by the names of make's targets.
 
     virt/kvm is compiled from within arch/*/kvm, so only kbuild knows what it calls an object.
     """
     commands = [build.objects(arch) / name.parent / f".{name.stem}.o.cmd"
-                for name in map(Path, kernel_sources(arch, kinds))]
+                for name in map(Path, tree.kernel_sources(arch, kinds))]
     return [path.read_text().split(" ", 1)[0].removeprefix("savedcmd_")
             for path in commands if path.exists()]
 
@@ -216,7 +199,7 @@ def program_warnings(arch: str) -> list[str]:
     shutil.rmtree(out, ignore_errors=True)
     # sparse's own wrapper runs both; its model of the machine is that of this one.
     compiler = f"{cross}gcc" if cross else "cgcc"
-    sources = our_sources(OVERLAY)
+    sources = tree.our_sources(OVERLAY)
     for path in tables.programs(arch) + [Path("memtype/misbehave"), Path(bench.PROGRAM)]:
         if f"tools/testing/selftests/{path}.c" in sources:
             log = build.selftest_programs(arch, out, [path], f"{path.name} warnings",
@@ -235,7 +218,8 @@ def program_warnings(arch: str) -> list[str]:
 def kernel_doc() -> list[str]:
     """Comments that do not describe what they stand above."""
     files = [name for name in tree.overlay_files()
-             if name.endswith((".c", ".h")) and name.startswith((*KERNEL_DIRECTORIES, "include/"))]
+             if name.endswith((".c", ".h"))
+             and name.startswith((*tree.KERNEL_DIRECTORIES, "include/"))]
     return run(["perl", TREES["patched"] / "scripts/kernel-doc", "-none", "-Wall", "-Werror",
                 *files], cwd=TREES["patched"])
 
@@ -360,7 +344,7 @@ def run_checks() -> Sum:
     checks = dict(CHECKS)
     for arch in ARCHES:
         build.selftests(arch)
-        if kernel_sources(arch):
+        if tree.kernel_sources(arch):
             build.kernel(arch)
             checks |= {f"{arch} {name}": functools.partial(function, arch)
                        for name, function in ARCH_CHECKS.items()}

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import settings
-from settings import BUILD, KSRC, OUT, REPO, TREES, fail, output, say
+from settings import ARCHES, BUILD, KSRC, OUT, REPO, TREES, fail, output, say
 
 DEBIAN_SERIES = "6.12"
 # The directories of the repository that are not laid over the kernel tree.
@@ -33,6 +33,10 @@ DEBIAN = "refs/memtype/debian"      # the unpacked source package
 BRANCHES = {"patched": "memtype", "base": "memtype-base"}
 # How the subject of a commit starts that `make mutate` checks out.
 MUTATED = "make mutate:"
+# Where kernel objects are built; the rest of our C is programs.
+KERNEL_DIRECTORIES = ("arch/", "drivers/", "mm/", "virt/", "lib/", "kernel/")
+# Of `git diff --diff-filter`: files of ours, and files of the kernel that our patches touch.
+OVERLAY, HOOKED = "A", "M"
 # The same bytes whatever the user's git configuration says.
 IDENTITY = {"GIT_AUTHOR_NAME": "memtype", "GIT_AUTHOR_EMAIL": "memtype@localhost",
             "GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_NAME": "memtype",
@@ -300,6 +304,20 @@ def our_lines() -> set[tuple[str, int]]:
             start = int(hunk[1])
             lines.update((name, number) for number in range(start, start + int(hunk[2] or 1)))
     return lines
+
+
+def our_sources(kinds: str = OVERLAY + HOOKED) -> list[str]:
+    """C files of ours, and files of the kernel that our patches touch."""
+    changed = git("diff", "--no-renames", "--name-only", f"--diff-filter={kinds}",
+                  base_ref(), "HEAD").splitlines()
+    return [name for name in changed if name.endswith(".c")]
+
+
+def kernel_sources(arch: str, kinds: str = OVERLAY + HOOKED) -> list[str]:
+    """Those of our sources that are a part of the kernel, and not of another architecture's."""
+    own = f"arch/{ARCHES[arch].kernel}/"
+    return [name for name in our_sources(kinds) if name.startswith(KERNEL_DIRECTORIES)
+            and (name.startswith(own) or not name.startswith("arch/"))]
 
 
 def own_work(kernel: str) -> bool:

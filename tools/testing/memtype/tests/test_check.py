@@ -51,9 +51,9 @@ class OptionOff(unittest.TestCase):
         def make(*_words: Any) -> None:
             self.compile(self.off, "hooked", HOOKED.replace("HOOK", off))
 
-        sources = {check.OVERLAY: ["mm/ours.c", "mm/not_built.c"], check.HOOKED: ["mm/hooked.c"]}
+        sources = {tree.OVERLAY: ["mm/ours.c", "mm/not_built.c"], tree.HOOKED: ["mm/hooked.c"]}
         with mock.patch.object(check, "BUILD", self.top), \
-                mock.patch.object(check, "kernel_sources", lambda arch, kind: sources[kind]), \
+                mock.patch.object(tree, "kernel_sources", lambda arch, kind: sources[kind]), \
                 mock.patch.object(build, "objects", lambda arch: self.on), \
                 mock.patch.object(build, "configure"), mock.patch.object(build, "make", make):
             return check.option_off("x86_64")
