@@ -18,6 +18,7 @@ from pathlib import Path
 import debian
 import settings
 import tables
+import tree
 from results import KUNIT
 from settings import ARCHES, BUILD, CONFIG, KERNEL, REPO, TREES, fail, output, say
 from tables import Machine, Test
@@ -53,6 +54,15 @@ SELFTESTS = TREES["patched"] / "tools/testing/selftests"
 UPSTREAM = ("kvm", "iommu")
 UPSTREAM_LISTS = ("$(TEST_GEN_PROGS)", "$(TEST_GEN_PROGS_EXTENDED)", "$(TEST_PROGS)",
                   "$(TEST_PROGS_EXTENDED)")
+# How the names of kernel files end that are tests, or what tests use.
+INSTRUMENT = re.compile("_(kunit|probe|test|mock)$|^selftest")
+# What the objects are compiled with in which gcov counts. Without an instruction of its own, if an
+# empty one, the compiler merges "return -EINVAL;" with other returns before gcov sees it.
+COUNT = """\
+#define return for (({ __asm__ volatile(""); });;) return
+#define break ({ __asm__ volatile(""); break; })
+#define continue ({ __asm__ volatile(""); continue; })
+"""
 # Seconds between two signs of life of a long build.
 PROGRESS = 15
 
@@ -163,13 +173,35 @@ def configure(arch: str, out: Path | None = None, without: tuple[str, ...] = (),
     stamp.write_text(key)
 
 
+def is_instrument(name: str) -> bool:
+    """Whether a kernel file is a test or what tests use, by its name."""
+    return bool(INSTRUMENT.search(Path(name).stem))
+
+
+def profile(arch: str) -> list[str]:
+    """Of CONFIG=coverage: the variables of make by which gcov counts in the objects that are ours
+    or hooked, and in no others.
+
+    GCOV_PROFILE_<object> would also mean another directory's object of that name. The name of a
+    target may have .. in it, and is relative to where kbuild runs.
+    """
+    header = objects(arch) / "coverage.h"
+    if not header.exists() or header.read_text() != COUNT:
+        header.write_text(COUNT)
+    names = " ".join(str(Path(name).with_suffix(".o")) for name in tree.kernel_sources(arch)
+                     if not is_instrument(name))
+    ours = f"$(filter $(abspath {names}),$(abspath $@))"
+    return [f"GCOV_PROFILE={ours}", f"CC={compiler(arch)}$(if {ours}, -include {header})"]
+
+
 def kernel(arch: str, config: str = CONFIG) -> Path:
     """Builds the kernel and returns its boot image."""
     out = objects(arch, config)
     configure(arch, out, files=fragments(arch, config))
     image = ARCHES[arch].image
     make(" ".join(filter(None, (arch, config, KERNEL, "kernel"))), arch, out / "build.log", "-C",
-         TREES[KERNEL], f"O={out}", Path(image).name)
+         TREES[KERNEL], f"O={out}", Path(image).name,
+         *(profile(arch) if config == "coverage" else []))
     return out / image
 
 

@@ -46,7 +46,7 @@ HOOK = os.environ.get("HOOK", "")
 JOBS = os.environ.get("JOBS") or "2"
 
 # Kernel configurations, by CONFIG: beside the matrix's own (empty), configs/<CONFIG>.config.
-CONFIGS = ("", "debug", "vmm")
+CONFIGS = ("", "debug", "coverage", "vmm")
 
 # What runs machines, as the user calls it.
 TARGET = "vmm" if CONFIG == "vmm" else "matrix"
@@ -129,6 +129,8 @@ def check_choices() -> None:
         fail(f"KERNEL={KERNEL}: must be one of {', '.join(TREES)}")
     if CONFIG not in CONFIGS:
         fail(f"CONFIG={CONFIG}: must be empty or {' or '.join(filter(None, CONFIGS))}")
+    if CONFIG == "coverage" and KERNEL != "patched":
+        fail(f"CONFIG=coverage counts the lines of our patches, which KERNEL={KERNEL} lacks")
     if not JOBS.isdecimal() or int(JOBS) < 1:
         fail(f"JOBS={JOBS}: must be a number of at least 1")
 

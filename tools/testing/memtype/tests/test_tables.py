@@ -168,6 +168,7 @@ class Tables(unittest.TestCase):
                                       ("", "arm64-64k", "arm64-vmm"),
                                       ("debug", "x86-amd", "x86-intel"),
                                       ("debug", "arm64-nofwb", "arm64-64k"),
+                                      ("coverage", "x86-intel", "x86-amd-vmm"),
                                       ("vmm", "arm64-vmm", "arm64-nofwb"),
                                       ("vmm", "arm64-vmm", "arm64-64k")):
             with self.subTest(config), mock.patch.object(settings, "CONFIG", config):
