@@ -31,6 +31,7 @@ help:		## Print this list
 #: KSRC=DIR      a kernel tree of your own as the base; it is only read
 #: KERNEL=base   the base without our patches, with the test instruments only
 #: CONFIG=debug  lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)
+#: CONFIG=coverage  gcov: prints which lines of our kernel code no test reached
 #: MACHINE=, TEST=  only these; shell patterns, comma-separated
 #: HOOK=         of make mutate: only these patches and defects; patterns of file names or numbers
 #: JOBS=N        machines at a time (2)

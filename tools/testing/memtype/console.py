@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from results import BOOT
 
 STAMP = re.compile(r"^\[ *(\d+\.\d+)\] ?")
-MARK = re.compile(r"^memtype> (?:(boot|done|alive)|(start) (\S+)|(end) (\S+) (exit|signal)=(\d+))$")
+MARK = re.compile(r"^memtype> (?:(boot|done|alive)|(start) (\S+)|(end) (\S+) (exit|signal)=(\d+)|"
+                  r"(counts) (\S+))$")
 PANIC = re.compile(r"Kernel panic - not syncing")
 BANNER = re.compile(r"^(?:\[[ .\d]*\] ?)?Linux version ")
 KTAP = re.compile(r"\s*K?TAP version \d+$")
@@ -63,6 +64,8 @@ class Log:
         self.rebooted = False
         self.guest_time = 0.0   # in seconds, by the guest's own clock
         self.partial = ""
+        self.counts: dict[str, list[str]] = {}  # the words of gcov's files, by path
+        self.counted = ""       # the file that comes in
         self.banners = 0
         for line in lines:
             self.feed(line)
@@ -88,6 +91,9 @@ class Log:
             self.current.lines.append(Line(self.partial + text[9:], False, raw))
             self.partial = ""
             return None
+        if text.startswith("memtype= "):
+            self.counts.setdefault(self.counted, []).extend(text[9:].split())
+            return None
         if PANIC.search(text) and not self.ended:
             self.ended = text
         mark = None if self.ended else MARK.match(text)
@@ -109,3 +115,5 @@ class Log:
         elif mark[4]:
             self.current.how, self.current.code = mark[6], int(mark[7])
             self.current = self.between
+        elif mark[8]:
+            self.counted = mark[9]

@@ -14,6 +14,8 @@
  *	memtype+ TEXT			a part of a line that the next record continues
  *	memtype> end NAME exit=N	it ended with exit code N
  *	memtype> end NAME signal=N	... or was killed by signal N
+ *	memtype> counts PATH		what gcov counted in an object follows
+ *	memtype= WORD...		... 32-bit words of its .gcda file, in hex
  *	memtype> done			all programs ran, the machine powers off
  *
  * A line of /memtype/tests is NAME PROGRAM [ARGUMENT...], separated by spaces.
@@ -23,6 +25,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <poll.h>
 #include <pty.h>
 #include <sched.h>
@@ -230,6 +233,48 @@ static void find_leaks(void)
 	close(fd);
 }
 
+/* Passes on one file of gcov's; of its 64-bit counters, most words are 0. */
+static void say_counts(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	char text[MAX_TEXT];
+	unsigned int word;
+	size_t len = 0;
+
+	if (!file) {
+		say("memtype: %s: %s", path, strerror(errno));
+		return;
+	}
+	say("memtype> counts %s", path);
+	while (fread(&word, sizeof(word), 1, file) == 1) {
+		len += sprintf(text + len, " %x", word);
+		if (len > sizeof(text) - sizeof(" ffffffff")) {
+			say("memtype=%s", text);
+			len = 0;
+		}
+	}
+	if (len)
+		say("memtype=%s", text);
+	fclose(file);
+}
+
+/* Says what gcov counted; without CONFIG=coverage there is no such directory. */
+static void say_coverage(const char *directory)
+{
+	char *const paths[] = { (char *)directory, NULL };
+	FTS *files = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+	const char *end;
+	FTSENT *file;
+
+	while (files && (file = fts_read(files))) {
+		end = strrchr(file->fts_name, '.');
+		if (file->fts_info == FTS_F && end && !strcmp(end, ".gcda"))
+			say_counts(file->fts_path);
+	}
+	if (files)
+		fts_close(files);
+}
+
 #ifdef __x86_64__
 static void run_on(long cpu)
 {
@@ -289,6 +334,7 @@ static void run_all(void)
 	free(line);
 	fclose(tests);
 	find_leaks();
+	say_coverage("/sys/kernel/debug/gcov");
 	say("memtype> done");
 }
 

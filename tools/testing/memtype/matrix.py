@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import build
+import coverage
 import debian
 import judge
 import machine
@@ -214,8 +215,11 @@ def run_matrix(machines: dict[str, Machine], tests: list[Test], out: Path = OUT,
 
 def matrix() -> int:
     """Build the kernels, boot the machines, run the tests, and report."""
-    run_matrix(*tables.select())
-    return report.report()
+    machines = run_matrix(*tables.select())["machines"]
+    status = report.report()
+    if settings.CONFIG == "coverage":
+        coverage.report({name: item["arch"] for name, item in machines.items()})
+    return status
 
 
 def list_all() -> None:
@@ -260,7 +264,8 @@ def clean() -> None:
     for name in [*tables.all_machines(), "mutate", "bench", "compat", "vmm"]:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
-                                           "mutate.json", "bench.json", "compat.json")),
+                                           "mutate.json", "bench.json", "compat.json",
+                                           "coverage.txt")),
                  *(BUILD / name for name in ("kvm-memtype", "memtype-example", "lock")),
                  *OUT.glob("memtype-*.mbox"), *OUT.glob("memtype-selftests-*.tar.gz")]:
         path.unlink(missing_ok=True)
