@@ -215,9 +215,9 @@ class Setup(unittest.TestCase):
     def test_targets(self) -> None:
         tools = {"apt_get": "exit 1", "dpkg_query": "printf installed"}
         for targets, there, absent, minutes in (
-                (["matrix"], "gcc", "sparse", 45),
+                (["matrix"], "gcc", "sparse", 50),
                 (["matrix", "test"], "sparse", "debootstrap", 60),
-                (["matrix", "vmm"], "debootstrap", "sparse", 65)):
+                (["matrix", "vmm"], "debootstrap", "sparse", 70)):
             done = self.run_on(*targets, **tools)
             with self.subTest(targets):
                 self.assertRegex(done.stdout, rf"\b{there}\b")
