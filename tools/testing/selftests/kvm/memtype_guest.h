@@ -255,6 +255,12 @@ static inline bool has_shadow_paging(void)
 				   !get_kvm_amd_param_bool("npt");
 }
 
+/* Shadow paging on VMX goes by the MTRRs, whatever the host maps. */
+static inline bool mtrrs_decide(void)
+{
+	return host_cpu_is_intel && has_shadow_paging();
+}
+
 static inline bool legacy_may_force(void)
 {
 	return host_cpu_is_intel;
@@ -418,6 +424,11 @@ static inline void expect_walk(const char *row, uint64_t gva,
 }
 
 static inline bool has_shadow_paging(void)
+{
+	return false;
+}
+
+static inline bool mtrrs_decide(void)
 {
 	return false;
 }
