@@ -45,6 +45,9 @@ struct memtype_test {
 	void __iomem *io;
 };
 
+/* Where vmf_insert_pfn_pud() exists */
+#define MEMTYPE_TEST_HAS_PUD	IS_ENABLED(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD)
+
 /* Faults that wait now, in all files */
 static atomic_t memtype_test_waiting = ATOMIC_INIT(0);
 
@@ -111,12 +114,24 @@ static vm_fault_t memtype_test_fault(struct vm_fault *vmf)
 				   memtype_test_prot(test, vma, vmf->pgoff));
 }
 
+/* Of the pieces in which RAM is allocated, and of the entries */
+static unsigned int memtype_test_order(const struct memtype_test_setup *setup)
+{
+	if (setup->flags & MEMTYPE_TEST_HUGE)
+		return MEMTYPE_TEST_HAS_PUD && setup->phys && IS_ALIGNED(setup->size, PUD_SIZE) ?
+		       PUD_ORDER : PMD_ORDER;
+	return setup->flags & MEMTYPE_TEST_TAILS ? get_order(SZ_2M) : 0;
+}
+
 static vm_fault_t memtype_test_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
 	struct memtype_test *test = vmf->vma->vm_private_data;
-	unsigned long index = ALIGN_DOWN(vmf->pgoff, HPAGE_PMD_NR);
+	unsigned long index = ALIGN_DOWN(vmf->pgoff, 1ul << order);
+	bool write = vmf->flags & FAULT_FLAG_WRITE;
+	pfn_t pfn;
 
-	if (!memtype_test_has(test, MEMTYPE_TEST_HUGE) || order != PMD_ORDER ||
+	if (!memtype_test_has(test, MEMTYPE_TEST_HUGE) ||
+	    order != memtype_test_order(&test->setup) ||
 	    !thp_vma_suitable_order(vmf->vma, vmf->address, order))
 		return VM_FAULT_FALLBACK;
 	/*
@@ -125,8 +140,10 @@ static vm_fault_t memtype_test_huge_fault(struct vm_fault *vmf, unsigned int ord
 	 */
 	if (index < test->first && !IS_ENABLED(CONFIG_X86))
 		return VM_FAULT_FALLBACK;
-	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(memtype_test_pfn(test, index), PFN_DEV),
-				  vmf->flags & FAULT_FLAG_WRITE);
+	pfn = __pfn_to_pfn_t(memtype_test_pfn(test, index), PFN_DEV);
+	if (MEMTYPE_TEST_HAS_PUD && order == PUD_ORDER)
+		return vmf_insert_pfn_pud(vmf, pfn, write);
+	return vmf_insert_pfn_pmd(vmf, pfn, write);
 }
 
 static const struct vm_operations_struct memtype_test_vm_ops = {
@@ -262,14 +279,6 @@ static void memtype_test_clear_no_map(const struct memtype_test *test)
 }
 #endif
 
-/* Of the pieces in which RAM is allocated */
-static unsigned int memtype_test_order(const struct memtype_test_setup *setup)
-{
-	if (setup->flags & MEMTYPE_TEST_HUGE)
-		return PMD_ORDER;
-	return setup->flags & MEMTYPE_TEST_TAILS ? get_order(SZ_2M) : 0;
-}
-
 static void memtype_test_free_pages(const struct memtype_test *test, unsigned long nr)
 {
 	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_TAILS) ?
@@ -379,7 +388,8 @@ static int memtype_test_check(const struct memtype_test_setup *setup)
 		return -EINVAL;
 	if (setup->prot == MEMTYPE_TEST_PWT && !(flags & MEMTYPE_TEST_UNTRACKED))
 		return -EINVAL;
-	if (!setup->size || setup->size > MEMTYPE_TEST_MAX_SIZE ||
+	if (!setup->size ||
+	    setup->size > (setup->phys ? MEMTYPE_TEST_MAX_PHYS : MEMTYPE_TEST_MAX_SIZE) ||
 	    !IS_ALIGNED(setup->size | setup->phys, align))
 		return -EINVAL;
 

@@ -15,8 +15,9 @@
 /* Returns how many faults wait (MEMTYPE_TEST_STUCK), whatever file they are in. */
 #define MEMTYPE_TEST_WAITING	_IO('m', 3)
 
-/* More is refused. */
+/* More is refused, of RAM and of a device. */
 #define MEMTYPE_TEST_MAX_SIZE	(16ul << 20)
+#define MEMTYPE_TEST_MAX_PHYS	(1ul << 30)
 
 enum memtype_test_prot {
 	MEMTYPE_TEST_WB,
@@ -31,7 +32,10 @@ enum memtype_test_prot {
 #define MEMTYPE_TEST_PTE_ONLY		0x02
 /* VM_MIXEDMAP of refcounted pages, not VM_PFNMAP */
 #define MEMTYPE_TEST_MIXEDMAP		0x04
-/* PMD entries (2M with pages of 4K), where address and offset are aligned alike; else pages */
+/*
+ * PMD entries (2M with pages of 4K), where address and offset are aligned alike; else pages.
+ * x86: a PUD entry for 1G of a device
+ */
 #define MEMTYPE_TEST_HUGE		0x08
 /* VM_ALLOW_ANY_UNCACHED */
 #define MEMTYPE_TEST_ANY_UNCACHED	0x10
@@ -61,7 +65,8 @@ enum memtype_test_prot {
 
 /**
  * struct memtype_test_setup - what mmap() of an open file maps
- * @size: in bytes, a multiple of the page size, of a PMD's with HUGE, of 2M with TAILS
+ * @size: in bytes, a multiple of the page size, of a PMD's with HUGE, of 2M with TAILS;
+ *	MEMTYPE_TEST_MAX_SIZE at most, MEMTYPE_TEST_MAX_PHYS with @phys
  * @phys: physical address of what to map, which must not be RAM, aligned as
  *	@size is; 0: zeroed RAM, in pieces of a PMD with HUGE, else page by page
  * @prot: enum memtype_test_prot, the type that leaf entries ask for

@@ -667,22 +667,23 @@ static inline int driver_file(const struct memtype_test_setup *setup)
 
 /*
  * Maps memory, or with @phys a device's, as @prot and @flags say (MEMTYPE_TEST_*);
- * 2M-aligned. Returns MAP_FAILED and sets errno if the driver refuses.
+ * 2M-aligned, 1G-aligned if it is as large. Returns MAP_FAILED and sets errno if the driver refuses.
  */
 static inline void *map_host(uint64_t size, uint64_t phys, uint32_t prot, uint32_t flags)
 {
 	struct memtype_test_setup setup = {
 		.size = size, .phys = phys, .prot = prot, .flags = flags,
 	};
+	uint64_t align = size < SZ_1G ? SZ_2M : SZ_1G;
 	int fd = driver_file(&setup), error;
 	void *hva;
 	char *room;
 
 	if (fd < 0)
 		return MAP_FAILED;
-	room = mmap(NULL, size + SZ_2M, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	room = mmap(NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(room != MAP_FAILED, "mmap: %s", strerror(errno));
-	room += -(uintptr_t)room & (SZ_2M - 1);
+	room += -(uintptr_t)room & (align - 1);
 	hva = mmap(room, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 	/* The mapping keeps the file open. */
 	error = errno;

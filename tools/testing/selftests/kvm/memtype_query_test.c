@@ -103,6 +103,36 @@ TEST_F(query, maps_nothing)
 	EXPECT_EQ(resident & 1, 0);
 }
 
+/* Nor does asking need page tables: at powers of two, each of their levels ends somewhere. */
+TEST_F(query, no_page_tables)
+{
+	struct kvm_memtype answer;
+	unsigned char resident;
+	int shift, found = 0;
+	void *hva;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	for (shift = 30; shift < 52; shift++) {
+		hva = mmap((void *)(1ul << shift), SZ_2M, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		/* Behind the end of user addresses, or something is there. */
+		if (hva == MAP_FAILED)
+			continue;
+		found++;
+		vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, SZ_2M, hva);
+		EXPECT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
+		EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
+		EXPECT_EQ(answer.end, TEST_GPA + SZ_2M);
+		EXPECT_EQ(mincore(hva, getpagesize(), &resident), 0);
+		EXPECT_EQ(resident & 1, 0);
+		vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, 0, hva);
+		ASSERT_EQ(munmap(hva, SZ_2M), 0);
+	}
+	/* User addresses have 47 bits at least. */
+	EXPECT_GE(found, 15);
+}
+
 TEST_F(query, address_without_mapping)
 {
 	struct kvm_memtype answer, expected = {
@@ -330,6 +360,44 @@ TEST(granule)
 	}
 	kvm_vm_free(vm);
 }
+
+#ifdef __x86_64__
+/* No device is there, which an access does not notice on a PC. */
+#define NOBODYS_PHYS	(256ul * SZ_1G)
+
+/* As VFIO maps a large BAR */
+TEST(entry_of_1g)
+{
+	uint64_t slot_gpa = 4ul * SZ_1G;
+	struct kvm_memtype_probe probe = { .gpa = slot_gpa + SZ_512M, .gva = TEST_GVA };
+	struct kvm_memtype answer;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	char *hva;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	hva = map_host(SZ_1G, NOBODYS_PHYS, MEMTYPE_TEST_UC, MEMTYPE_TEST_HUGE);
+	ASSERT_NE(hva, MAP_FAILED);
+	READ_ONCE(hva[0]);
+	vm = create_vm(&vcpu, 1, 0);
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, slot_gpa, SZ_1G, hva);
+	ASSERT_EQ(get_memtype(vm, probe.gpa, &answer), 0);
+	EXPECT_EQ(answer.attributes & KVM_MEMTYPE_ATTR_PREDICTED, 0);
+	EXPECT_EQ(answer.intent, KVM_MEMTYPE_UC);
+	EXPECT_EQ(answer.end, slot_gpa + SZ_1G);
+
+	if (!have_probe(vcpu))
+		SKIP(return, NO_PROBE);
+	map_as(vm, probe.gva, probe.gpa, KVM_MEMTYPE_WB);
+	let_guest(vcpu, GUEST_READ, probe.gva, 0);
+	ASSERT_EQ(__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe), 0);
+	EXPECT_EQ(walked_kind(&probe, KVM_MEMTYPE_WB).kind, KVM_MEMTYPE_UC);
+	kvm_vm_free(vm);
+}
+#endif
 
 /* Accesses that KVM cannot allow, and that it says so beforehand, then, and why. */
 FIXTURE(refusal)

@@ -4,6 +4,8 @@
  * kvm-memtype, and memtype-example, which says what a VMM would tell its guest.
  */
 #include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "memtype_walk.h"
@@ -87,6 +89,47 @@ TEST_F(seeing, table)
 		EXPECT_STREQ(source, "RAM");
 		EXPECT_EQ(strncmp(effective, "WB,", 3), 0);
 	}
+}
+
+TEST(table_without_memslots)
+{
+	struct kvm_vm *vm;
+	char line[256];
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	vm = vm_create_barebones();
+	/* policy, non-coherent DMA and the heads of the columns */
+	EXPECT_EQ(read_table(vm, line), 3);
+	kvm_vm_free(vm);
+}
+
+/* A VM lives as long as its file, which others can have, but has no memory any more. */
+TEST(table_without_process)
+{
+	int dev = open_kvm_dev_path_or_exit(), status, vm;
+	char path[64], byte;
+	pid_t child;
+	FILE *table;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	/* The child creates it in the table of files that it shares. */
+	child = syscall(__NR_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	if (!child)
+		_exit(ioctl(dev, KVM_CREATE_VM, 0));
+	ASSERT_EQ(waitpid(child, &status, 0), child);
+	ASSERT_TRUE(WIFEXITED(status));
+	vm = WEXITSTATUS(status);
+	ASSERT_GT(vm, dev);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/memtype", child, vm);
+	table = fopen(path, "r");
+	ASSERT_NE(table, NULL);
+	EXPECT_EQ(fread(&byte, 1, 1, table), 0);
+	EXPECT_EQ(errno, ESRCH);
+	fclose(table);
+	close(vm);
+	close(dev);
 }
 
 static void *fault_all(void *data)
