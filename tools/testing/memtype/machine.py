@@ -32,6 +32,9 @@ from tables import Machine, Test
 
 # Every test line reaches the console, whatever the program prints at what speed.
 CMDLINE = "printk.devkmsg=on printk.time=1 ignore_loglevel log_buf_len=4M panic=-1"
+# A clock that goes on while the emulator waits for a CPU makes these watchdogs find a busy host.
+NO_WATCHDOGS = ("nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 "
+                "sysctl.kernel.hung_task_timeout_secs=0")
 BOCHS_POWER_OFF = "ACPI control: soft power off"
 POLL = 0.1
 # How much longer than `boot` a machine may take to boot, to go on, and to power off.
@@ -87,6 +90,8 @@ class Boot:
         initrd = self.directory / "initrd"
         build.initramfs(machine, list(self.tests.values()), initrd, shell, self.guest(image))
         cmdline = f"{ARCHES[machine.arch].console} {machine.cmdline} {CMDLINE}"
+        if not machine.counts:
+            cmdline += f" {NO_WATCHDOGS}"
         if KUNIT not in self.tests:
             cmdline += " kunit.enable=0"
         if machine.emulator == "bochs":
