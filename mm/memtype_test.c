@@ -45,8 +45,12 @@ struct memtype_test {
 	void __iomem *io;
 };
 
-/* Where vmf_insert_pfn_pud() exists */
-#define MEMTYPE_TEST_HAS_PUD	IS_ENABLED(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD)
+/* vmf_insert_pfn_pud() does not ask the CPU. */
+#ifdef CONFIG_X86_64
+#define MEMTYPE_TEST_HAS_PUD	boot_cpu_has(X86_FEATURE_GBPAGES)
+#else
+#define MEMTYPE_TEST_HAS_PUD	false
+#endif
 
 /* Faults that wait now, in all files */
 static atomic_t memtype_test_waiting = ATOMIC_INIT(0);

@@ -34,7 +34,7 @@ enum memtype_test_prot {
 #define MEMTYPE_TEST_MIXEDMAP		0x04
 /*
  * PMD entries (2M with pages of 4K), where address and offset are aligned alike; else pages.
- * x86: a PUD entry for 1G of a device
+ * x86: a PUD entry for 1G of a device, if the CPU has such entries
  */
 #define MEMTYPE_TEST_HUGE		0x08
 /* VM_ALLOW_ANY_UNCACHED */
