@@ -16,7 +16,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
-#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/sizes.h>
 #include <linux/string.h>
@@ -119,7 +119,7 @@ static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned lo
 		return;
 	if (!result) {
 		dc->pages += npages;
-	} else if (result == -EFAULT) {
+	} else if (result == -EFAULT || (result == -EHWPOISON && dc->op == DMA_CACHE_CLEAN)) {
 		dc->failed += npages;
 		dc->error = result;
 	} else {
@@ -178,6 +178,14 @@ static void dma_cache_maintain_unmapped(struct dma_cache *dc, unsigned long pfn,
 	put_online_mems();
 }
 
+/* Pages are cleaned for a mapping, which a task that was killed no longer makes. */
+static bool dma_cache_in_vain(struct dma_cache *dc)
+{
+	if (dc->op == DMA_CACHE_CLEAN && fatal_signal_pending(current))
+		dc->error = -EINTR;
+	return dc->error == -EINTR;
+}
+
 /**
  * dma_cache_add() - maintain the caches for a range of pages
  * @dc: of dma_cache_begin()
@@ -185,7 +193,9 @@ static void dma_cache_maintain_unmapped(struct dma_cache *dc, unsigned long pfn,
  * @npages: how many pages
  *
  * What is no memory (MMIO, also of a PCI device that offers it as ZONE_DEVICE) is left
- * alone, as is poisoned memory that has lost its linear mapping.
+ * alone. So is poisoned memory that has lost its linear mapping, if it is to be flushed;
+ * that it cannot be cleaned is an error, as nobody shall map it any more. After a fatal
+ * signal to the task, no further chunk is cleaned.
  *
  * Context: May sleep. The pages are pinned, or reserved.
  */
@@ -195,8 +205,11 @@ void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages
 		unsigned long n = 1, most = min(npages, dc->room);
 		int kind = dma_cache_kind(pfn);
 
-		if (dc->room == CHUNK_PAGES)
+		if (dc->room == CHUNK_PAGES) {
+			if (dma_cache_in_vain(dc))
+				return;
 			dma_cache_chunk_begin(dc);
+		}
 		while (n < most && dma_cache_kind(pfn + n) == kind)
 			n++;
 		if (kind < 0)
@@ -240,9 +253,10 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_unreachable, DMA_CACHE);
  * All lines have reached memory when this returns.
  *
  * Context: May sleep.
- * Return: 0, or -EFAULT if cacheable memory could not be reached; everything else was
- * maintained nevertheless. Before a device gets access this is fatal. After it had access
- * there is nothing left to do: the first time, the kernel's log has it.
+ * Return: 0; -EFAULT if cacheable memory could not be reached, or -EHWPOISON if poisoned
+ * memory was to be cleaned: everything else was maintained nevertheless; -EINTR if the task
+ * was killed before all was clean. Before a device gets access each is fatal. After it had
+ * access there is nothing left to do: the first time, the kernel's log has it.
  */
 int dma_cache_end(struct dma_cache *dc)
 {

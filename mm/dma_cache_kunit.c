@@ -105,6 +105,13 @@ static unsigned int dma_cache_logged(struct kunit *test, const char *text)
 	return n;
 }
 
+/* For pages whose number matters, and not what becomes of them */
+static unsigned long dma_cache_no_lines(enum dma_cache_op op, unsigned long start,
+					unsigned long end)
+{
+	return end;
+}
+
 /* One range, or many: the fences are as many as the pages need. */
 static void dma_cache_chunks_test(struct kunit *test)
 {
@@ -130,6 +137,44 @@ static void dma_cache_chunks_test(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, dc.skipped, 0);
 			KUNIT_EXPECT_EQ(test, dc.failed, 0);
 		}
+	}
+}
+
+/* As if this thread were a process that is killed. */
+static void dma_cache_kill(void)
+{
+	sigaddset(&current->pending.signal, SIGKILL);
+	set_thread_flag(TIF_SIGPENDING);
+}
+
+/*
+ * However much there is to do, here 1 TiB in pieces of 4 MiB: the chunk that has begun is the
+ * last one to be cleaned. A flush does all, here 16 MiB.
+ */
+static void dma_cache_killed_test(struct kunit *test)
+{
+	static const enum dma_cache_op ops[] = { DMA_CACHE_CLEAN, DMA_CACHE_FLUSH };
+	struct dma_cache_fixture *f = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(ops); i++) {
+		bool clean = ops[i] == DMA_CACHE_CLEAN;
+		unsigned long at, add = (clean ? SZ_1T : SZ_16M) / PAGE_SIZE / BLOCK_PAGES;
+		struct dma_cache dc;
+
+		dma_cache_begin(&dc, ops[i]);
+		dma_cache_add(&dc, f->pfn, MOST_PAGES + 1);
+		dma_cache_kill();
+		dma_cache_add(&dc, f->pfn + 1, BLOCK_PAGES - 1);
+		kunit_activate_static_stub(test, dma_cache_lines, dma_cache_no_lines);
+		for (at = 0; at < add; at++)
+			dma_cache_add(&dc, f->pfn, BLOCK_PAGES);
+		kunit_deactivate_static_stub(test, dma_cache_lines);
+		KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), clean ? -EINTR : 0);
+		flush_signals(current);
+		KUNIT_EXPECT_EQ(test, dc.chunks, clean ? 2 : 3 + 2 * add);
+		KUNIT_EXPECT_EQ(test, dc.pages, clean ? 2 * MOST_PAGES :
+						MOST_PAGES + (add + 1) * BLOCK_PAGES);
 	}
 }
 
@@ -356,7 +401,8 @@ static void dma_cache_hole(struct kunit *test, enum dma_cache_op op, bool poison
 		struct page *page = f->block + i;
 		unsigned long addr = (unsigned long)page_address(page), stop;
 		struct dma_cache dc;
-		int ret;
+		bool skipped = poisoned && op == DMA_CACHE_FLUSH;
+		int error = poisoned ? -EHWPOISON : -EFAULT, ret;
 
 		if (poisoned)
 			SetPageHWPoison(page);
@@ -373,16 +419,16 @@ static void dma_cache_hole(struct kunit *test, enum dma_cache_op op, bool poison
 		ClearPageHWPoison(page);
 
 		KUNIT_EXPECT_TRUE(test, stop == addr || stop == addr + PAGE_SIZE);
-		KUNIT_EXPECT_EQ(test, ret, poisoned ? 0 : -EFAULT);
+		KUNIT_EXPECT_EQ(test, ret, skipped ? 0 : error);
 		KUNIT_EXPECT_EQ(test, dc.pages, 3);
 		KUNIT_EXPECT_EQ(test, dc.lines, 3 * PAGE_LINES);
-		KUNIT_EXPECT_EQ(test, dc.skipped, poisoned);
-		KUNIT_EXPECT_EQ(test, dc.failed, !poisoned);
+		KUNIT_EXPECT_EQ(test, dc.skipped, skipped);
+		KUNIT_EXPECT_EQ(test, dc.failed, !skipped);
 
 		n = 0;
 		if (i)
 			dma_cache_expect_run(test, n++, f->pfn, i, 0);
-		dma_cache_expect_run(test, n++, f->pfn + i, 1, poisoned ? -EHWPOISON : -EFAULT);
+		dma_cache_expect_run(test, n++, f->pfn + i, 1, error);
 		if (i < 3)
 			dma_cache_expect_run(test, n++, f->pfn + i + 1, 3 - i, 0);
 		KUNIT_EXPECT_EQ(test, f->nr_runs, n);
@@ -407,6 +453,7 @@ static void dma_cache_poisoned_test(struct kunit *test)
 		kunit_skip(test, "no page can be poisoned without CONFIG_MEMORY_FAILURE");
 	dma_cache_hole(test, DMA_CACHE_CLEAN, true);
 	dma_cache_hole(test, DMA_CACHE_FLUSH, true);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dma_cache_stats[DMA_CACHE_CLEAN].failed), 4);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dma_cache_stats[DMA_CACHE_FLUSH].skipped), 4);
 }
 
@@ -668,6 +715,7 @@ static void dma_cache_fixups_test(struct kunit *test)
 
 static struct kunit_case __refdata dma_cache_cases[] = {
 	KUNIT_CASE(dma_cache_chunks_test),
+	KUNIT_CASE(dma_cache_killed_test),
 	KUNIT_CASE(dma_cache_runs_test),
 	KUNIT_CASE(dma_cache_empty_test),
 	KUNIT_CASE(dma_cache_keeps_content_test),

@@ -22,13 +22,13 @@ enum dma_cache_op {
 /**
  * struct dma_cache - one run of cache maintenance over many ranges of pages
  * @op: what is done
- * @error: 0, or -EFAULT when cacheable memory could not be reached
+ * @error: what dma_cache_end() is going to return
  * @room: how many pages the chunk still takes before the next fence
  * @pages: pages maintained
  * @lines: cache lines maintained
  * @chunks: chunks, each with one pair of fences
- * @skipped: pages left alone: poisoned, or no memory
- * @failed: pages of cacheable memory that could not be reached
+ * @skipped: pages left alone: no memory, or poisoned and not to be cleaned
+ * @failed: pages of cacheable memory that could not be reached, or poisoned ones to be cleaned
  * @start_ns: when the maintenance began
  * @chunk_ns: when the chunk began
  *

@@ -37,6 +37,7 @@ struct seq_file;
 
 #define NULL			((void *)0)
 #define ENXIO			6
+#define EINTR			4
 #define EFAULT			14
 #define EHWPOISON		133
 #define SZ_2M			0x200000
@@ -85,6 +86,7 @@ static void say(const char *word, u64 a, u64 b, u64 c)
 #define atomic64_try_cmpxchg(...)		true
 #define ktime_get_ns()				0
 #define might_sleep()				((void)0)
+#define fatal_signal_pending(...)		false
 #define cond_resched()				say("resched", 0, 0, 0)
 #define get_online_mems()			say("lock", 0, 0, 0)
 #define put_online_mems()			say("unlock", 0, 0, 0)

@@ -67,7 +67,7 @@ class DmaCache(unittest.TestCase):
             "done 1", "not 0 3 e", "warning 3", "end e"])
 
     def test_hole(self) -> None:
-        """A page without a mapping: an error, unless it is poisoned; its neighbours go out."""
+        """A page without a mapping: an error, unless a poisoned one is flushed; the others go out."""
         self.assertEqual(self.lines((0x17f, 3)), [
             "fence", "lines 0 c017f000 c0180000", "pages 17f 1", "pages 180 1 e",
             "lines 0 c0181000 c0182000", "pages 181 1", "fence", "done 1 2 80", "not 0 1 e",
@@ -75,6 +75,9 @@ class DmaCache(unittest.TestCase):
         self.assertEqual(self.lines((0x1a0, 2), op="FLUSH"), [
             "fence", "lines 1 c01a0000 c01a0000", "pages 1a0 1 85", "lines 1 c01a1000 c01a2000",
             "pages 1a1 1", "fence", "done 1 1 40", "not 1", "end"])
+        self.assertEqual(self.lines((0x1a0, 2)), [
+            "fence", "lines 0 c01a0000 c01a0000", "pages 1a0 1 85", "lines 0 c01a1000 c01a2000",
+            "pages 1a1 1", "fence", "done 1 1 40", "not 0 1 85", "end 85"])
 
     def test_empty(self) -> None:
         self.assertEqual(self.lines((0x100, 0)), ["done", "not", "end"])

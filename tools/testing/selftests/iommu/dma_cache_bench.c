@@ -14,12 +14,14 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -272,6 +274,75 @@ TEST_F(ioas, lines_are_executed)
 		SKIP(return, "the clock of this machine does not count instructions");
 	expect_instructions(_metadata, "clean", &clean);
 	expect_instructions(_metadata, "flush", &flush);
+}
+
+/* Maps memory twice. How long it takes goes to @out in between. */
+static void map_and_map(int iommufd, uint32_t ioas, size_t size, int out)
+{
+	char *memory = alloc_memory(size, SZ_2M);
+	uint64_t start = now(), took;
+
+	if (!memory || ioas_map(iommufd, ioas, memory, size, IOVA))
+		_exit(1);
+	took = now() - start;
+	if (ioas_unmap(iommufd, ioas, IOVA, size) || write(out, &took, sizeof(took)) < 0)
+		_exit(1);
+	ioas_map(iommufd, ioas, memory, size, IOVA);
+	_exit(0);
+}
+
+/*
+ * Who is killed in the middle of a map does not clean the rest. The parent can do so only
+ * between two chunks, as both are on one CPU.
+ */
+TEST_F(ioas, killed)
+{
+	struct dma_cache_counters before, after;
+	const unsigned int parts = 8;
+	size_t pages, cleaned, some = 0;
+	uint64_t map, killed;
+	struct timespec t;
+	unsigned int part;
+	int status, pipes[2];
+	pid_t child;
+
+	if (variant->page != SZ_2M)
+		SKIP(return, "pages of one size are enough");
+	if (!clock_counts())
+		SKIP(return, "the clock of this machine does not count instructions");
+	for (part = 1; part < parts / 2; part++) {
+		before = dma_cache_counters();
+		ASSERT_EQ(0, pipe(pipes));
+		child = fork();
+		if (!child)
+			map_and_map(self->iommufd, self->ioas, variant->size, pipes[1]);
+		close(pipes[1]);
+		ASSERT_EQ(sizeof(map), read(pipes[0], &map, sizeof(map)));
+		t.tv_sec = 0;
+		t.tv_nsec = map * part / parts;
+		nanosleep(&t, NULL);
+		killed = now();
+		ASSERT_EQ(0, kill(child, SIGKILL));
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		killed = now() - killed;
+		close(pipes[0]);
+		after = dma_cache_counters();
+		/* If it was too fast */
+		ioas_unmap(self->iommufd, self->ioas, IOVA, variant->size);
+		/* Of the first map, all or none */
+		cleaned = after.clean.pages - before.clean.pages;
+		pages = cleaned ? variant->size / getpagesize() : 0;
+		cleaned -= pages;
+		printf("# killed after %u/%u of %lu: over after %lu; %lu of %lu pages cleaned\n",
+		       part, parts, map, killed, cleaned, pages);
+		some += cleaned;
+		if (!pages)
+			continue;
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_LT(cleaned, pages);
+		EXPECT_GE(cleaned, after.flush.pages - before.flush.pages - pages);
+	}
+	EXPECT_TRUE(some || !pages);
 }
 
 static struct sleeper {
