@@ -17,7 +17,7 @@
 
 /* More is refused, of RAM and of a device. */
 #define MEMTYPE_TEST_MAX_SIZE	(16ul << 20)
-#define MEMTYPE_TEST_MAX_PHYS	(1ul << 30)
+#define MEMTYPE_TEST_MAX_PHYS	(1024ul << 20)
 
 enum memtype_test_prot {
 	MEMTYPE_TEST_WB,

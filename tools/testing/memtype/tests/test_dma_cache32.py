@@ -67,7 +67,7 @@ class DmaCache(unittest.TestCase):
             "done 1", "not 0 3 e", "warning 3", "end e"])
 
     def test_hole(self) -> None:
-        """A page without a mapping: an error, unless a poisoned one is flushed; the others go out."""
+        """A page without a mapping: an error, unless it is poisoned and flushed; others go out."""
         self.assertEqual(self.lines((0x17f, 3)), [
             "fence", "lines 0 c017f000 c0180000", "pages 17f 1", "pages 180 1 e",
             "lines 0 c0181000 c0182000", "pages 181 1", "fence", "done 1 2 80", "not 0 1 e",

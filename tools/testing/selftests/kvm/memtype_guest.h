@@ -667,7 +667,8 @@ static inline int driver_file(const struct memtype_test_setup *setup)
 
 /*
  * Maps memory, or with @phys a device's, as @prot and @flags say (MEMTYPE_TEST_*);
- * 2M-aligned, 1G-aligned if it is as large. Returns MAP_FAILED and sets errno if the driver refuses.
+ * 2M-aligned, or 1G-aligned if it is as large. Returns MAP_FAILED and sets errno if the
+ * driver refuses.
  */
 static inline void *map_host(uint64_t size, uint64_t phys, uint32_t prot, uint32_t flags)
 {
