@@ -57,10 +57,16 @@ bool dma_cache_active(void)
 }
 EXPORT_SYMBOL_NS_GPL(dma_cache_active, DMA_CACHE);
 
-static void dma_cache_chunk_begin(struct dma_cache *dc)
+/* Pages are cleaned for a mapping, which a task that was killed no longer makes: false. */
+static bool dma_cache_chunk_begin(struct dma_cache *dc)
 {
+	if (dc->op == DMA_CACHE_CLEAN && fatal_signal_pending(current))
+		dc->error = -EINTR;
+	if (dc->error == -EINTR)
+		return false;
 	dc->chunk_ns = ktime_get_ns();
 	arch_dma_cache_fence();
+	return true;
 }
 
 static void dma_cache_chunk_end(struct dma_cache *dc)
@@ -96,20 +102,29 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_begin, DMA_CACHE);
 
 /*
  * How to reach a page: 0 for the linear map, 1 for memory that is not in it, -ENXIO for what
- * is no memory and has no dirty lines.
+ * is no memory and has no dirty lines. At least *@same pages are reached like it; for one
+ * page, nobody asks. A page that is @pinned has a struct page.
  */
-static int dma_cache_kind(unsigned long pfn)
+static __always_inline int dma_cache_kind(unsigned long pfn, bool pinned, unsigned long *same)
 {
-	struct page *page;
+	if (pinned || pfn_valid(pfn)) {
+		struct page *page = pfn_to_page(pfn), *head;
 
-	if (pfn_valid(pfn)) {
-		page = pfn_to_page(pfn);
+		if (*same > 1) {
+			head = compound_head(page);
+			*same = compound_nr(head) - (page - head);
+		}
 		if (is_zone_device_page(page))
 			return is_pci_p2pdma_page(page) ? -ENXIO : 0;
 		if (!PageReserved(page) || page_is_ram(pfn))
 			return 0;
+	} else if (!arch_dma_cache_is_memory(PFN_PHYS(pfn), SZ_2M - PFN_PHYS(pfn) % SZ_2M)) {
+		/* This is valid as a whole or not: no look at each page of a BAR */
+		*same = PAGES_PER_SUBSECTION - pfn % PAGES_PER_SUBSECTION;
+		return -ENXIO;
 	}
-	return arch_dma_cache_is_memory(PFN_PHYS(pfn)) ? 1 : -ENXIO;
+	*same = 1;
+	return arch_dma_cache_is_memory(PFN_PHYS(pfn), PAGE_SIZE) ? 1 : -ENXIO;
 }
 
 static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned long npages,
@@ -128,7 +143,7 @@ static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned lo
 	trace_dma_cache_pages(dc->op, pfn, npages, result);
 }
 
-/* Returns @end, or the first line that is not mapped. */
+/* Returns @end, or the first page that is not mapped. */
 static unsigned long dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end)
 {
 	KUNIT_STATIC_STUB_REDIRECT(dma_cache_lines, op, start, end);
@@ -144,7 +159,6 @@ static void dma_cache_maintain(struct dma_cache *dc, void *addr, unsigned long p
 
 	while (npages) {
 		bad = dma_cache_lines(dc->op, start, end);
-		dc->lines += (bad - start) / dma_cache_line;
 		done = (bad - start) / PAGE_SIZE;
 		dma_cache_count(dc, pfn, done, 0);
 		if (done == npages)
@@ -178,16 +192,49 @@ static void dma_cache_maintain_unmapped(struct dma_cache *dc, unsigned long pfn,
 	put_online_mems();
 }
 
-/* Pages are cleaned for a mapping, which a task that was killed no longer makes. */
-static bool dma_cache_in_vain(struct dma_cache *dc)
+/* Returns how many pages are done: to the end of the chunk, or as far as they are alike. */
+static __always_inline unsigned long dma_cache_add_some(struct dma_cache *dc, unsigned long pfn,
+							unsigned long npages, bool pinned)
 {
-	if (dc->op == DMA_CACHE_CLEAN && fatal_signal_pending(current))
-		dc->error = -EINTR;
-	return dc->error == -EINTR;
+	unsigned long most = min(npages, dc->room), n = most, same;
+	int kind = dma_cache_kind(pfn, pinned, &n);
+
+	while (n < most) {
+		same = most - n;
+		if (dma_cache_kind(pfn + n, pinned, &same) != kind)
+			break;
+		n += same;
+	}
+	n = min(n, most);
+	if (likely(!kind))
+		dma_cache_maintain(dc, __va(PFN_PHYS(pfn)), pfn, n);
+	else if (kind > 0)
+		dma_cache_maintain_unmapped(dc, pfn, n);
+	else
+		dma_cache_count(dc, pfn, n, kind);
+	return n;
+}
+
+static __always_inline void dma_cache_add_all(struct dma_cache *dc, unsigned long pfn,
+					      unsigned long npages, bool pinned)
+{
+	unsigned long n;
+
+	for (; npages; npages -= n) {
+		if (dc->room == CHUNK_PAGES && !dma_cache_chunk_begin(dc))
+			return;
+		n = dma_cache_add_some(dc, pfn, npages, pinned);
+		pfn += n;
+		dc->room -= n;
+		if (!dc->room) {
+			dma_cache_chunk_end(dc);
+			cond_resched();
+		}
+	}
 }
 
 /**
- * dma_cache_add() - maintain the caches for a range of pages
+ * dma_cache_add() - maintain the caches for a range of page frames
  * @dc: of dma_cache_begin()
  * @pfn: first page frame
  * @npages: how many pages
@@ -197,37 +244,54 @@ static bool dma_cache_in_vain(struct dma_cache *dc)
  * that it cannot be cleaned is an error, as nobody shall map it any more. After a fatal
  * signal to the task, no further chunk is cleaned.
  *
- * Context: May sleep. The pages are pinned, or reserved.
+ * Context: May sleep. The pages are pinned, or reserved, or page frames without pages.
  */
 void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages)
 {
-	while (npages) {
-		unsigned long n = 1, most = min(npages, dc->room);
-		int kind = dma_cache_kind(pfn);
-
-		if (dc->room == CHUNK_PAGES) {
-			if (dma_cache_in_vain(dc))
-				return;
-			dma_cache_chunk_begin(dc);
-		}
-		while (n < most && dma_cache_kind(pfn + n) == kind)
-			n++;
-		if (kind < 0)
-			dma_cache_count(dc, pfn, n, kind);
-		else if (kind > 0)
-			dma_cache_maintain_unmapped(dc, pfn, n);
-		else
-			dma_cache_maintain(dc, page_address(pfn_to_page(pfn)), pfn, n);
-		pfn += n;
-		npages -= n;
-		dc->room -= n;
-		if (!dc->room) {
-			dma_cache_chunk_end(dc);
-			cond_resched();
-		}
-	}
+	dma_cache_add_all(dc, pfn, npages, false);
 }
 EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
+
+/**
+ * dma_cache_add_pinned() - maintain the caches for pages that GUP has pinned
+ * @dc: of dma_cache_begin()
+ * @pfn: page frame of the first page
+ * @npages: how many pages
+ *
+ * As dma_cache_add(), but does not ask whether there is a struct page: in fragmented memory
+ * that would cost as much as all the rest around the lines of a page.
+ *
+ * Context: May sleep. All pages are pinned.
+ */
+void dma_cache_add_pinned(struct dma_cache *dc, unsigned long pfn, unsigned long npages)
+{
+	dma_cache_add_all(dc, pfn, npages, true);
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_add_pinned, DMA_CACHE);
+
+/**
+ * dma_cache_clean_pages() - clean pages that GUP has pinned
+ * @pages: the pages
+ * @npages: how many
+ *
+ * Context: May sleep.
+ * Return: As dma_cache_end().
+ */
+int dma_cache_clean_pages(struct page **pages, unsigned long npages)
+{
+	unsigned long i, n, pfn;
+	struct dma_cache dc;
+
+	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
+	for (i = 0; i < npages; i += n) {
+		pfn = page_to_pfn(pages[i]);
+		for (n = 1; i + n < npages && page_to_pfn(pages[i + n]) == pfn + n; n++)
+			;
+		dma_cache_add_pinned(&dc, pfn, n);
+	}
+	return dma_cache_end(&dc);
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_clean_pages, DMA_CACHE);
 
 /**
  * dma_cache_unreachable() - whether page frames have lines that nobody can maintain
@@ -264,6 +328,7 @@ int dma_cache_end(struct dma_cache *dc)
 
 	if (dc->room != CHUNK_PAGES)
 		dma_cache_chunk_end(dc);
+	dc->lines = dc->pages * (PAGE_SIZE / dma_cache_line);
 	atomic64_add(dc->pages, &stats->pages);
 	atomic64_add(dc->lines, &stats->lines);
 	atomic64_add(dc->chunks, &stats->chunks);

@@ -9,7 +9,7 @@ unsigned int arch_dma_cache_init(bool clwb);
 const char *arch_dma_cache_name(enum dma_cache_op op);
 unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end,
 				   unsigned int line);
-bool arch_dma_cache_is_memory(phys_addr_t phys);
+bool arch_dma_cache_is_memory(phys_addr_t phys, phys_addr_t size);
 bool arch_dma_cache_unreachable(phys_addr_t phys, pgprot_t prot);
 
 #endif /* _ASM_GENERIC_DMA_CACHE_H */

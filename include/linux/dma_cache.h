@@ -25,7 +25,7 @@ enum dma_cache_op {
  * @error: what dma_cache_end() is going to return
  * @room: how many pages the chunk still takes before the next fence
  * @pages: pages maintained
- * @lines: cache lines maintained
+ * @lines: cache lines maintained, by dma_cache_end()
  * @chunks: chunks, each with one pair of fences
  * @skipped: pages left alone: no memory, or poisoned and not to be cleaned
  * @failed: pages of cacheable memory that could not be reached, or poisoned ones to be cleaned
@@ -51,7 +51,9 @@ struct dma_cache {
 bool dma_cache_active(void);
 void dma_cache_begin(struct dma_cache *dc, enum dma_cache_op op);
 void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages);
+void dma_cache_add_pinned(struct dma_cache *dc, unsigned long pfn, unsigned long npages);
 int dma_cache_end(struct dma_cache *dc);
+int dma_cache_clean_pages(struct page **pages, unsigned long npages);
 bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot);
 
 /**

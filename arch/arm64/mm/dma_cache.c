@@ -39,12 +39,12 @@ const char *arch_dma_cache_name(enum dma_cache_op op)
 /**
  * arch_dma_cache_lines() - maintain a range of kernel addresses
  * @op: what to do
- * @start: address of the first line
- * @end: address after the last line
+ * @start: address of the first page
+ * @end: address after the last page
  * @line: size of a line in bytes
  *
  * Context: Any, between two fences.
- * Return: @end, or the first line that is not mapped.
+ * Return: @end, or the first page that is not mapped.
  */
 unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end,
 				   unsigned int line)
@@ -56,12 +56,14 @@ unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, un
 
 /**
  * arch_dma_cache_is_memory() - whether memory outside the linear map may be maintained
- * @phys: physical address of a page that has no struct page, or a reserved one
+ * @phys: physical address of the first page, none of which has a struct page that is not
+ *	reserved
+ * @size: of all pages, in bytes
  *
  * Return: false. It is no-map: a cacheable alias of it, by which to maintain it, could be
  * speculated into, and the memory can be firmware's. What mem= hides is known to nobody here.
  */
-bool arch_dma_cache_is_memory(phys_addr_t phys)
+bool arch_dma_cache_is_memory(phys_addr_t phys, phys_addr_t size)
 {
 	return false;
 }

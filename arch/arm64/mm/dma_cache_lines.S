@@ -24,28 +24,41 @@ SYM_FUNC_END(dma_cache_line_size)
  * dma_cache_lines_cvac(start, end, line)
  * dma_cache_lines_civac(start, end, line)
  *
- * Clean, or clean and invalidate, the lines of [start, end) to the PoC.
+ * Clean, or clean and invalidate, the lines of [start, end) to the PoC, four at a time.
  *
- * - start  - kernel virtual address of the first line
- * - end    - kernel virtual address after the last line
- * - line   - size of a line in bytes
+ * - start  - kernel virtual address of a page
+ * - end    - kernel virtual address after the last page
+ * - line   - size of a line in bytes, at most a quarter of a page
  *
- * Returns end, or the line that is not mapped.
+ * Returns end, or the first of the four lines of which one faulted: the first of a page, then.
  */
-SYM_FUNC_START(dma_cache_lines_cvac)
-1:	__dcache_op_workaround_clean_cache cvac, x0
-	add	x0, x0, x2
+	.macro	maintain_line, op, addr
+	.ifc	\op, cvac
+9:	__dcache_op_workaround_clean_cache \op, \addr
+	.else
+9:	dc	\op, \addr
+	.endif
+	_cond_uaccess_extable 9b, 2f
+	.endm
+
+	.macro	maintain_lines, op
+1:	maintain_line \op, x0
+	add	x3, x0, x2
+	maintain_line \op, x3
+	add	x3, x3, x2
+	maintain_line \op, x3
+	add	x3, x3, x2
+	maintain_line \op, x3
+	add	x0, x3, x2
 	cmp	x0, x1
 	b.lo	1b
 2:	ret
-	_cond_uaccess_extable 1b, 2b
+	.endm
+
+SYM_FUNC_START(dma_cache_lines_cvac)
+	maintain_lines cvac
 SYM_FUNC_END(dma_cache_lines_cvac)
 
 SYM_FUNC_START(dma_cache_lines_civac)
-1:	dc	civac, x0
-	add	x0, x0, x2
-	cmp	x0, x1
-	b.lo	1b
-2:	ret
-	_cond_uaccess_extable 1b, 2b
+	maintain_lines civac
 SYM_FUNC_END(dma_cache_lines_civac)

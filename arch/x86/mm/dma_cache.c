@@ -54,12 +54,12 @@ const char *arch_dma_cache_name(enum dma_cache_op op)
 /**
  * arch_dma_cache_lines() - maintain a range of kernel addresses
  * @op: what to do
- * @start: address of the first line
- * @end: address after the last line
+ * @start: address of the first page
+ * @end: address after the last page
  * @line: size of a line in bytes
  *
  * Context: Any, between two fences.
- * Return: @end, or the first line that is not mapped.
+ * Return: @end, or the first page that is not mapped.
  */
 unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end,
 				   unsigned int line)
@@ -76,15 +76,17 @@ unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, un
 
 /**
  * arch_dma_cache_is_memory() - whether there is cacheable memory
- * @phys: physical address of a page that has no struct page, or a reserved one
+ * @phys: physical address of the first page, none of which has a struct page that is not
+ *	reserved
+ * @size: of all pages, in bytes
  *
  * Asks the firmware's map, before mem= took anything away.
  *
- * Return: true for memory.
+ * Return: true if any of the pages is memory.
  */
-bool arch_dma_cache_is_memory(phys_addr_t phys)
+bool arch_dma_cache_is_memory(phys_addr_t phys, phys_addr_t size)
 {
-	return e820__mapped_raw_any(phys, phys + PAGE_SIZE, E820_TYPE_RAM);
+	return e820__mapped_raw_any(phys, phys + size, E820_TYPE_RAM);
 }
 
 /**

@@ -5,24 +5,33 @@
  * The loops of cache maintenance over virtual addresses, one instruction a line. A benchmark
  * compiles them for user space, where DMA_CACHE_EXTABLE() is empty.
  *
- * Each returns @end, or the line whose access faulted. @start is the start of a line, @line
- * the size of one in bytes, and the range is not empty.
+ * Each returns @end, or the start of the four lines of which one faulted: the first of a
+ * page, then. The range has whole pages, and is not empty. @line is the size of a line in
+ * bytes, at most a quarter of a page.
  *
  * Encodings and ordering: Intel SDM volume 2A, CLFLUSH, CLFLUSHOPT, CLWB.
  */
 #define DMA_CACHE_LINES(insn)						\
 	"1:	" insn " (%[addr])\n"					\
-	"	add	%[line], %[addr]\n"				\
+	"2:	" insn " (%[addr],%[line])\n"				\
+	"3:	" insn " (%[addr],%[line],2)\n"			\
+	"4:	" insn " (%[addr],%[line3])\n"				\
+	"	lea	(%[addr],%[line],4), %[addr]\n"		\
 	"	cmp	%[end], %[addr]\n"				\
 	"	jb	1b\n"						\
-	"2:\n"								\
-	DMA_CACHE_EXTABLE(1b, 2b)
+	"5:\n"								\
+	DMA_CACHE_EXTABLE(1b, 5b)					\
+	DMA_CACHE_EXTABLE(2b, 5b)					\
+	DMA_CACHE_EXTABLE(3b, 5b)					\
+	DMA_CACHE_EXTABLE(4b, 5b)
 
 static inline unsigned long dma_cache_lines_clflush(unsigned long start, unsigned long end,
 						    unsigned long line)
 {
 	asm volatile(DMA_CACHE_LINES("clflush")
-		     : [addr] "+r" (start) : [end] "r" (end), [line] "r" (line) : "memory", "cc");
+		     : [addr] "+r" (start)
+		     : [end] "r" (end), [line] "r" (line), [line3] "r" (3 * line)
+		     : "memory", "cc");
 	return start;
 }
 
@@ -30,7 +39,9 @@ static inline unsigned long dma_cache_lines_clflushopt(unsigned long start, unsi
 						       unsigned long line)
 {
 	asm volatile(DMA_CACHE_LINES("clflushopt")
-		     : [addr] "+r" (start) : [end] "r" (end), [line] "r" (line) : "memory", "cc");
+		     : [addr] "+r" (start)
+		     : [end] "r" (end), [line] "r" (line), [line3] "r" (3 * line)
+		     : "memory", "cc");
 	return start;
 }
 
@@ -38,7 +49,9 @@ static inline unsigned long dma_cache_lines_clwb(unsigned long start, unsigned l
 						 unsigned long line)
 {
 	asm volatile(DMA_CACHE_LINES("clwb")
-		     : [addr] "+r" (start) : [end] "r" (end), [line] "r" (line) : "memory", "cc");
+		     : [addr] "+r" (start)
+		     : [end] "r" (end), [line] "r" (line), [line3] "r" (3 * line)
+		     : "memory", "cc");
 	return start;
 }
 
