@@ -32,30 +32,32 @@ static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t p
 }
 
 /*
- * Clean the pages that are going to be mapped, and with them the rest of the batch that
- * they were pinned in: where memory is fragmented, a fence per page would cost most.
+ * Clean what was just pinned, up to a chunk, before anything maps it. A page frame without
+ * a page comes alone; the batch cannot hold it.
  */
-static inline int vfio_clean_batch(bool needed, struct vfio_batch *batch, unsigned long pfn,
-				   long npage)
+static inline int vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
+				   unsigned long pfn)
 {
-	long done = min_t(long, batch->cleaned, npage);
-	int i, n, end = batch->offset + batch->size;
-	struct dma_cache dc;
-
-	batch->cleaned -= done;
-	if (!needed || done == npage)
+	if (!dma->maintain)
 		return 0;
+	if (batch->size == 1)
+		return dma_cache_range(DMA_CACHE_CLEAN, pfn, 1);
+	return dma_cache_clean_pages(batch->pages, batch->size);
+}
 
-	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
-	dma_cache_add(&dc, pfn + done, npage - done);
-	for (i = batch->offset; i < end; i += n) {
-		pfn = page_to_pfn(batch->pages[i]);
-		for (n = 1; i + n < end && page_to_pfn(batch->pages[i + n]) == pfn + n; n++)
-			;
-		dma_cache_add(&dc, pfn, n);
-	}
-	batch->cleaned = batch->size;
-	return dma_cache_end(&dc);
+/*
+ * Clean what an emulated device has pinned. Nothing makes its DMA coherent, and so KVM takes
+ * it for non-coherent; what it does with the pages only its driver knows.
+ */
+static inline int vfio_clean_external(struct page **pages, int npages)
+{
+	return vfio_maintains_caches() ? dma_cache_clean_pages(pages, npages) : 0;
+}
+
+/* What no device can write has no lines that are older than memory. */
+static inline bool vfio_must_flush(struct vfio_dma *dma)
+{
+	return dma->maintain && dma->prot & IOMMU_WRITE;
 }
 
 /* Flush what was unmapped, before it is unpinned. */
@@ -64,7 +66,7 @@ static inline void vfio_flush_regions(struct vfio_dma *dma, struct list_head *re
 	struct vfio_regions *entry;
 	struct dma_cache dc;
 
-	if (!dma->flush || list_empty(regions))
+	if (!vfio_must_flush(dma) || list_empty(regions))
 		return;
 
 	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
@@ -73,35 +75,27 @@ static inline void vfio_flush_regions(struct vfio_dma *dma, struct list_head *re
 	dma_cache_end(&dc);
 }
 
-/*
- * Clean or flush all that the other domains map, if @domain is the only one that needs it:
- * before it maps the same, or after it unmapped it.
- */
-static inline int vfio_maintain_domain(struct vfio_iommu *iommu, struct vfio_domain *domain,
-				       enum dma_cache_op op)
+/* Flush all that the other domains map, after @domain has unmapped the same. */
+static inline void vfio_flush_others(struct vfio_iommu *iommu, struct vfio_domain *domain)
 {
-	struct vfio_domain *d, *other = NULL;
+	struct vfio_domain *other;
 	struct dma_cache dc;
 	struct rb_node *n;
 
-	if (!vfio_noncoherent(domain))
-		return 0;
-	list_for_each_entry(d, &iommu->domain_list, next) {
-		if (d == domain)
-			continue;
-		if (vfio_noncoherent(d))
-			return 0;
-		other = d;
-	}
-	if (!other)
-		return 0;
+	list_for_each_entry(other, &iommu->domain_list, next)
+		if (other != domain)
+			break;
+	if (list_entry_is_head(other, &iommu->domain_list, next))
+		return;
 
-	dma_cache_begin(&dc, op);
+	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
 	for (n = rb_first(&iommu->dma_list); n; n = rb_next(n)) {
 		struct vfio_dma *dma = rb_entry(n, struct vfio_dma, node);
 		dma_addr_t iova = dma->iova, end = dma->iova + dma->size;
 		size_t size;
 
+		if (!(dma->prot & IOMMU_WRITE))
+			continue;
 		for (; iova < end; iova += size) {
 			phys_addr_t phys = iommu_iova_to_phys(other->domain, iova);
 
@@ -115,7 +109,7 @@ static inline int vfio_maintain_domain(struct vfio_iommu *iommu, struct vfio_dom
 			dma_cache_add(&dc, PHYS_PFN(phys), size >> PAGE_SHIFT);
 		}
 	}
-	return dma_cache_end(&dc);
+	dma_cache_end(&dc);
 }
 
 /* Which domains there will be is not known yet when page frames are pinned. */
@@ -139,20 +133,28 @@ static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t p
 	return 0;
 }
 
-static inline int vfio_clean_batch(bool needed, struct vfio_batch *batch, unsigned long pfn,
-				   long npage)
+static inline int vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
+				   unsigned long pfn)
 {
 	return 0;
+}
+
+static inline int vfio_clean_external(struct page **pages, int npages)
+{
+	return 0;
+}
+
+static inline bool vfio_must_flush(struct vfio_dma *dma)
+{
+	return false;
 }
 
 static inline void vfio_flush_regions(struct vfio_dma *dma, struct list_head *regions)
 {
 }
 
-static inline int vfio_maintain_domain(struct vfio_iommu *iommu, struct vfio_domain *domain,
-				       enum dma_cache_op op)
+static inline void vfio_flush_others(struct vfio_iommu *iommu, struct vfio_domain *domain)
 {
-	return 0;
 }
 
 static inline bool vfio_unreachable(const struct follow_pfnmap_args *args)
@@ -172,30 +174,55 @@ static inline bool vfio_any_noncoherent(struct vfio_iommu *iommu)
 	return false;
 }
 
-/* Map pages in a new domain; those that it is the first one to map are not yet cleaned. */
-static inline int vfio_replay_map(struct vfio_domain *domain, struct vfio_dma *dma,
-				  struct vfio_batch *batch, dma_addr_t iova, phys_addr_t phys,
+/* Whether @domain, of the container or new to it, is the only one that needs maintenance */
+static inline bool vfio_only_noncoherent(struct vfio_iommu *iommu, struct vfio_domain *domain)
+{
+	struct vfio_domain *d;
+
+	list_for_each_entry(d, &iommu->domain_list, next)
+		if (d != domain && vfio_noncoherent(d))
+			return false;
+	return vfio_noncoherent(domain);
+}
+
+/*
+ * Map pages in a new domain. What it is the first one to pin is clean already; what others map
+ * is cleaned if none of them needed it.
+ */
+static inline int vfio_replay_map(struct vfio_iommu *iommu, struct vfio_domain *domain,
+				  struct vfio_dma *dma, dma_addr_t iova, phys_addr_t phys,
 				  size_t size)
 {
-	bool first = !dma->iommu_mapped && vfio_noncoherent(domain);
-	int ret = vfio_clean_batch(first, batch, PHYS_PFN(phys), size >> PAGE_SHIFT);
+	bool mapped = dma->iommu_mapped;
+	int ret = vfio_maintain(mapped && vfio_only_noncoherent(iommu, domain), DMA_CACHE_CLEAN,
+				phys, size);
 
 	if (ret)
 		return ret;
 	ret = iommu_map(domain->domain, iova, phys, size, dma->prot | IOMMU_CACHE,
 			GFP_KERNEL_ACCOUNT);
-	/* A part of it was mapped, perhaps. */
+	/* A part of it was mapped, perhaps. What others map is flushed in the end. */
 	if (ret)
-		vfio_maintain(first, DMA_CACHE_FLUSH, phys, size);
+		vfio_maintain(!mapped && vfio_must_flush(dma), DMA_CACHE_FLUSH, phys, size);
 	return ret;
 }
 
-/* Take away all mappings of a domain that is going to be freed; others keep the pages. */
+/* A new domain that could not map everything has unmapped it again. */
+static inline void vfio_undo_replay(struct vfio_iommu *iommu, struct vfio_domain *domain)
+{
+	if (vfio_only_noncoherent(iommu, domain))
+		vfio_flush_others(iommu, domain);
+}
+
+/*
+ * A domain that is not the last one is going to be freed, which does not unmap anything. If it
+ * is the last one that needs maintenance, its pages have to be flushed now.
+ */
 static inline void vfio_drop_domain(struct vfio_iommu *iommu, struct vfio_domain *domain)
 {
 	struct rb_node *n;
 
-	if (!vfio_noncoherent(domain))
+	if (!vfio_only_noncoherent(iommu, domain))
 		return;
 	for (n = rb_first(&iommu->dma_list); n; n = rb_next(n)) {
 		struct vfio_dma *dma = rb_entry(n, struct vfio_dma, node);
@@ -203,5 +230,5 @@ static inline void vfio_drop_domain(struct vfio_iommu *iommu, struct vfio_domain
 		iommu_unmap(domain->domain, dma->iova, dma->size);
 		cond_resched();
 	}
-	vfio_maintain_domain(iommu, domain, DMA_CACHE_FLUSH);
+	vfio_flush_others(iommu, domain);
 }

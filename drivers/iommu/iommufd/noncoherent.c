@@ -152,7 +152,7 @@ static void add_batch(struct dma_cache *dc, const struct pfn_batch *batch, unsig
 			continue;
 		}
 		n = min(npages, batch->npfns[cur] - first);
-		dma_cache_add(dc, batch->pfns[cur] + first, n);
+		dma_cache_add_pinned(dc, batch->pfns[cur] + first, n);
 		first = 0;
 		npages -= n;
 	}
@@ -185,7 +185,7 @@ static int maintain_batch(enum dma_cache_op op, struct iopt_pages *pages,
  * For an area with iopt_area_must_maintain(), before any of its domains maps the batch.
  *
  * Context: May sleep, for long: no mmap_lock is held.
- * Return: 0, or -EFAULT if there is memory that cannot be cleaned and must not be mapped.
+ * Return: 0, or an error, as dma_cache_end(): the batch must not be mapped.
  */
 int iopt_noncoherent_clean(struct iopt_pages *pages, const struct pfn_batch *batch,
 			   unsigned long start_index)
@@ -193,6 +193,12 @@ int iopt_noncoherent_clean(struct iopt_pages *pages, const struct pfn_batch *bat
 	if (iommufd_should_fail())
 		return -EFAULT;
 	return maintain_batch(DMA_CACHE_CLEAN, pages, batch, start_index, batch->total_pfns);
+}
+
+/* What no device can write has no lines that are older than memory. */
+static bool must_flush(struct iopt_pages *pages)
+{
+	return pages->writable;
 }
 
 /**
@@ -209,45 +215,71 @@ void iopt_noncoherent_flush(struct iopt_area *area, struct iopt_pages *pages,
 			    const struct pfn_batch *batch, unsigned long start_index,
 			    unsigned long npages)
 {
-	if (iopt_area_must_maintain(area))
+	if (iopt_area_must_maintain(area) && must_flush(pages))
 		maintain_batch(DMA_CACHE_FLUSH, pages, batch, start_index, npages);
 }
 
-/* The page frame of an index that an access or a domain holds */
-static unsigned long pinned_pfn(struct iopt_pages *pages, unsigned long index)
-{
-	void *entry = xa_load(&pages->pinned_pfns, index);
-	struct interval_tree_node *node;
-	struct iopt_area *area;
-	unsigned long iova;
+/* Page frames that somebody holds, of indexes in a row */
+struct held_pfns {
+	unsigned long pfns[32];
+	unsigned int nr;
+};
 
-	if (entry)
-		return xa_to_value(entry);
-	node = interval_tree_iter_first(&pages->domains_itree, index, index);
-	area = container_of(node, struct iopt_area, pages_node);
-	iova = iopt_area_iova(area);
-	if (index != iopt_area_index(area))
-		iova += (index - iopt_area_index(area)) * PAGE_SIZE - area->page_offset;
-	return PHYS_PFN(iommu_iova_to_phys(area->storage_domain, iova));
+/* Of those from @index on that accesses hold. Returns the index after them. */
+static unsigned long get_accessed(struct held_pfns *held, struct iopt_pages *pages,
+				  unsigned long index, unsigned long last_index)
+{
+	XA_STATE(xas, &pages->pinned_pfns, index);
+	void *entry;
+
+	held->nr = 0;
+	rcu_read_lock();
+	while (held->nr < ARRAY_SIZE(held->pfns) && index <= last_index) {
+		entry = xas_next(&xas);
+		if (xas_retry(&xas, entry))
+			continue;
+		held->pfns[held->nr++] = xa_to_value(entry);
+		index++;
+	}
+	rcu_read_unlock();
+	return index;
 }
 
-/* In runs of 2 MiB at most: looking up page frames takes time, too. */
-static void add_pinned(struct dma_cache *dc, struct iopt_pages *pages, unsigned long index,
-		       unsigned long last_index)
+/* Of those from @index on that an area's domain holds. Returns the index after them. */
+static unsigned long get_mapped(struct held_pfns *held, struct iopt_pages *pages,
+				unsigned long index, unsigned long last_index)
 {
-	unsigned long pfn = pinned_pfn(pages, index), npages = 1, next;
+	struct interval_tree_node *node =
+		interval_tree_iter_first(&pages->domains_itree, index, index);
+	struct iopt_area *area = container_of(node, struct iopt_area, pages_node);
+	unsigned long iova = iopt_area_iova(area);
 
-	while (index++ != last_index) {
-		next = pinned_pfn(pages, index);
-		if (next == pfn + npages && npages < SZ_2M / PAGE_SIZE) {
-			npages++;
-			continue;
-		}
-		dma_cache_add(dc, pfn, npages);
-		pfn = next;
-		npages = 1;
+	last_index = min(last_index, iopt_area_last_index(area));
+	if (index != iopt_area_index(area))
+		iova += (index - iopt_area_index(area)) * PAGE_SIZE - area->page_offset;
+	for (held->nr = 0; held->nr < ARRAY_SIZE(held->pfns) && index <= last_index; index++) {
+		held->pfns[held->nr++] =
+			PHYS_PFN(iommu_iova_to_phys(area->storage_domain, iova));
+		iova += PAGE_SIZE - iova % PAGE_SIZE;
 	}
-	dma_cache_add(dc, pfn, npages);
+	return index;
+}
+
+static void add_held(struct dma_cache *dc, struct iopt_pages *pages, unsigned long index,
+		     unsigned long last_index, bool accessed)
+{
+	struct held_pfns held;
+	unsigned int i, n;
+
+	while (index <= last_index) {
+		index = accessed ? get_accessed(&held, pages, index, last_index) :
+				   get_mapped(&held, pages, index, last_index);
+		for (i = 0; i < held.nr; i += n) {
+			for (n = 1; i + n < held.nr && held.pfns[i + n] == held.pfns[i] + n; n++)
+				;
+			dma_cache_add_pinned(dc, held.pfns[i], n);
+		}
+	}
 }
 
 /**
@@ -269,7 +301,7 @@ void iopt_noncoherent_flush_pinned(struct iopt_area *area, struct iopt_pages *pa
 	struct interval_tree_span_iter span;
 	struct dma_cache dc;
 
-	if (!iopt_area_must_maintain(area))
+	if (!iopt_area_must_maintain(area) || !must_flush(pages))
 		return;
 
 	lockdep_assert_held(&pages->mutex);
@@ -282,8 +314,70 @@ void iopt_noncoherent_flush_pinned(struct iopt_area *area, struct iopt_pages *pa
 		interval_tree_for_each_span(&span, &pages->noncoherent_itree, held.start_used,
 					    held.last_used)
 			if (span.is_hole)
-				add_pinned(&dc, pages, span.start_hole, span.last_hole);
+				add_held(&dc, pages, span.start_hole, span.last_hole,
+					 held.is_used == 1);
 	}
+	dma_cache_end(&dc);
+}
+
+/**
+ * iopt_noncoherent_pin() - clean what an access is going to have and no area keeps reachable
+ * @pages: the page supplier
+ * @out_pages: the pages, pinned
+ * @start_index: the index of the first of them
+ * @last_index: the index of the last one
+ *
+ * Accesses that pin pages are those of emulated devices, such as mediated ones. KVM takes their
+ * DMA for non-coherent, as no IOMMU makes it coherent.
+ *
+ * Context: Under the mutex of @pages. May sleep.
+ * Return: 0, or an error, as iopt_noncoherent_clean().
+ */
+int iopt_noncoherent_pin(struct iopt_pages *pages, struct page **out_pages,
+			 unsigned long start_index, unsigned long last_index)
+{
+	struct interval_tree_span_iter span;
+	int rc = 0;
+
+	lockdep_assert_held(&pages->mutex);
+
+	if (!dma_cache_active())
+		return 0;
+	if (iommufd_should_fail())
+		return -EFAULT;
+	interval_tree_for_each_span(&span, &pages->noncoherent_itree, start_index, last_index)
+		if (span.is_hole && !rc)
+			rc = dma_cache_clean_pages(out_pages + (span.start_hole - start_index),
+						   span.last_hole - span.start_hole + 1);
+	return rc;
+}
+
+/**
+ * iopt_noncoherent_unpin() - flush what an access had
+ * @pages: the page supplier
+ * @start_index: the first index, still in @pages->pinned_pfns, as all are
+ * @last_index: the last index
+ *
+ * Its device is expected to do no DMA any more. What an area keeps reachable is flushed when the
+ * last area is emptied.
+ *
+ * Context: Under the mutex of @pages. May sleep.
+ */
+void iopt_noncoherent_unpin(struct iopt_pages *pages, unsigned long start_index,
+			    unsigned long last_index)
+{
+	struct interval_tree_span_iter span;
+	struct dma_cache dc;
+
+	lockdep_assert_held(&pages->mutex);
+
+	if (!dma_cache_active() || !must_flush(pages))
+		return;
+
+	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
+	interval_tree_for_each_span(&span, &pages->noncoherent_itree, start_index, last_index)
+		if (span.is_hole)
+			add_held(&dc, pages, span.start_hole, span.last_hole, true);
 	dma_cache_end(&dc);
 }
 
@@ -302,4 +396,48 @@ int iommufd_check_coherency(struct iommufd_device *idev, struct iommufd_hwpt_pag
 	if (hwpt_paging && idev->enforce_cache_coherency && !hwpt_paging->enforce_cache_coherency)
 		return -EINVAL;
 	return 0;
+}
+
+/**
+ * iommufd_hwpt_coherency() - tell what becomes of DMA that bypasses the CPU caches
+ * @ucmd: IOMMU_OPTION with IOMMU_OPTION_HWPT_COHERENCY, whose val64 is filled in
+ *
+ * What IOMMU_GET_HW_INFO says is a matter of the kernel and a device; this is one of the
+ * domain, which has the last word.
+ *
+ * Context: May sleep.
+ * Return: 0; -EOPNOTSUPP if it is to be set, -ENOENT if there is no such hardware page table.
+ */
+int iommufd_hwpt_coherency(struct iommufd_ucmd *ucmd)
+{
+	struct iommu_option *cmd = ucmd->cmd;
+	struct iommufd_hwpt_paging *hwpt_paging;
+	struct iommufd_object *obj;
+	int rc = 0;
+
+	if (cmd->op != IOMMU_OPTION_OP_GET)
+		return -EOPNOTSUPP;
+	obj = iommufd_get_object(ucmd->ictx, cmd->object_id, IOMMUFD_OBJ_ANY);
+	if (IS_ERR(obj))
+		return PTR_ERR(obj);
+	switch (obj->type) {
+	case IOMMUFD_OBJ_HWPT_PAGING:
+		hwpt_paging = container_of(obj, struct iommufd_hwpt_paging, common.obj);
+		break;
+	case IOMMUFD_OBJ_HWPT_NESTED:
+		hwpt_paging = container_of(obj, struct iommufd_hwpt_nested, common.obj)->parent;
+		break;
+	default:
+		rc = -ENOENT;
+		goto out;
+	}
+	if (hwpt_paging->enforce_cache_coherency)
+		cmd->val64 = IOMMU_HWPT_COHERENCY_ENFORCED;
+	else if (hwpt_paging->common.domain->noncoherent)
+		cmd->val64 = IOMMU_HWPT_COHERENCY_MAINTAINED;
+	else
+		cmd->val64 = IOMMU_HWPT_COHERENCY_NONE;
+out:
+	iommufd_put_object(ucmd->ictx, obj);
+	return rc;
 }

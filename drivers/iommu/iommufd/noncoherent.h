@@ -12,6 +12,7 @@
 struct iommu_domain;
 struct iommufd_device;
 struct iommufd_hwpt_paging;
+struct iommufd_ucmd;
 struct iopt_area;
 struct iopt_pages;
 struct pfn_batch;
@@ -49,7 +50,13 @@ void iopt_noncoherent_flush(struct iopt_area *area, struct iopt_pages *pages,
 void iopt_noncoherent_flush_pinned(struct iopt_area *area, struct iopt_pages *pages,
 				   unsigned long last_index);
 
+int iopt_noncoherent_pin(struct iopt_pages *pages, struct page **out_pages,
+			 unsigned long start_index, unsigned long last_index);
+void iopt_noncoherent_unpin(struct iopt_pages *pages, unsigned long start_index,
+			    unsigned long last_index);
+
 int iommufd_check_coherency(struct iommufd_device *idev, struct iommufd_hwpt_paging *hwpt_paging);
+int iommufd_hwpt_coherency(struct iommufd_ucmd *ucmd);
 
 /* Of IOMMU_GET_HW_INFO */
 static inline u64 iommufd_noncoherent_caps(void)
@@ -111,10 +118,26 @@ static inline void iopt_noncoherent_flush_pinned(struct iopt_area *area, struct 
 {
 }
 
+static inline int iopt_noncoherent_pin(struct iopt_pages *pages, struct page **out_pages,
+				       unsigned long start_index, unsigned long last_index)
+{
+	return 0;
+}
+
+static inline void iopt_noncoherent_unpin(struct iopt_pages *pages, unsigned long start_index,
+					  unsigned long last_index)
+{
+}
+
 static inline int iommufd_check_coherency(struct iommufd_device *idev,
 					  struct iommufd_hwpt_paging *hwpt_paging)
 {
 	return 0;
+}
+
+static inline int iommufd_hwpt_coherency(struct iommufd_ucmd *ucmd)
+{
+	return -EOPNOTSUPP;
 }
 
 static inline u64 iommufd_noncoherent_caps(void)

@@ -37,7 +37,7 @@ enum {
 struct shadow {
 	unsigned int maps;	/* in non-coherent domains */
 	bool cleaned;		/* since it was last mapped */
-	bool exposed;		/* mapped since it was last flushed */
+	bool exposed;		/* mapped for writes since it was last flushed */
 	bool pinned;		/* when it was mapped */
 	u8 *dram, *base;
 };
@@ -254,7 +254,7 @@ void mock_shadow_free(struct mock_shadow *sh)
 	spin_unlock(&shadow_lock);
 }
 
-void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size)
+void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size, int prot)
 {
 	phys_addr_t end = phys + size;
 	struct shadow *s;
@@ -267,7 +267,7 @@ void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size)
 		if (s) {
 			if (!s->maps++ && !s->cleaned)
 				stats.uncleaned++;
-			s->exposed = true;
+			s->exposed |= prot & IOMMU_WRITE;
 			s->pinned = is_pinned(PHYS_PFN(phys));
 		}
 		spin_unlock(&shadow_lock);

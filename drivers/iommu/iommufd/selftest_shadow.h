@@ -44,7 +44,7 @@ void mock_shadow_unregister(void);
 void mock_shadow_init(struct mock_shadow *sh, struct iommu_domain *domain, struct xarray *pfns,
 		      unsigned long dev_flags);
 void mock_shadow_free(struct mock_shadow *sh);
-void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size);
+void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size, int prot);
 void mock_shadow_unmap(struct mock_shadow *sh, phys_addr_t phys);
 bool mock_shadow_refuses(struct iommu_domain *domain, unsigned long dev_flags);
 bool mock_shadow_enforce(struct iommu_domain *domain);
@@ -75,7 +75,7 @@ static inline void mock_shadow_free(struct mock_shadow *sh)
 {
 }
 
-static inline void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size)
+static inline void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size, int prot)
 {
 }
 

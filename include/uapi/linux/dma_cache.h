@@ -15,4 +15,22 @@
 /* The same, in out_capabilities of IOMMU_GET_HW_INFO */
 #define IOMMU_HW_CAP_DMA_CACHE	(1ULL << 62)
 
+/*
+ * An option of IOMMU_OPTION, which can only be read: object_id is a hardware page table, and
+ * val64 becomes one of enum iommu_hwpt_coherency. For a nested one, its parent counts.
+ */
+#define IOMMU_OPTION_HWPT_COHERENCY	0x4d54
+
+/**
+ * enum iommu_hwpt_coherency - what becomes of DMA that bypasses the CPU caches
+ * @IOMMU_HWPT_COHERENCY_NONE: nothing is done: devices must snoop
+ * @IOMMU_HWPT_COHERENCY_ENFORCED: the IOMMU makes it coherent
+ * @IOMMU_HWPT_COHERENCY_MAINTAINED: the kernel cleans caches before, and flushes them after
+ */
+enum iommu_hwpt_coherency {
+	IOMMU_HWPT_COHERENCY_NONE,
+	IOMMU_HWPT_COHERENCY_ENFORCED,
+	IOMMU_HWPT_COHERENCY_MAINTAINED,
+};
+
 #endif /* _UAPI_LINUX_DMA_CACHE_H */

@@ -396,7 +396,7 @@ static const struct directed {
 	const char *name;
 	void (*run)(struct bench *b);
 	enum { ANY, EDU_ONLY } where;
-	enum { NONE, SHARED, PROBES, FAULTS } special;
+	enum { NONE, SHARED, PROBES, FAULTS, ACCESSES } special;
 	const char *story;		/* NULL: whatever obeys the rules */
 } directed[] = {
 	{ "map, unmap", case_map, ANY, NONE,
@@ -419,12 +419,12 @@ static const struct directed {
 	  FLUSH " unpin free1 end" },
 	{ "replace", case_replace, ANY, NONE,
 	  " end" CLEAN " map1 end map2" UNMAP(1) " free1 end" UNMAP(2) FLUSH " unpin free2 end" },
-	{ "access", case_access, ANY, NONE,
+	{ "access", case_access, ANY, ACCESSES,
 	  " end" CLEAN " map1 end" UNMAP(1) FLUSH " free1 end"
-	  CLEAN " map2 end" UNMAP(2) FLUSH " free2 end unpin end" },
-	{ "two accesses", case_accesses, ANY, NONE,
+	  CLEAN " map2 end" UNMAP(2) FLUSH " free2 end" FLUSH " unpin end" },
+	{ "two accesses", case_accesses, ANY, ACCESSES,
 	  " end" CLEAN " map1 end" UNMAP(1) FLUSH " unpin" FLUSH " unpin" FLUSH " unpin"
-	  FLUSH " free1 end unpin end unpin end" },
+	  FLUSH " free1 end" FLUSH " unpin end" FLUSH " unpin end" },
 	{ "memory with a hole", case_hole, ANY, NONE, " end unpin end unpin end" },
 	{ "failing allocations", case_failures, ANY, FAULTS, NULL },
 	{ "failing allocations, small batches", case_late_failures, ANY, FAULTS, NULL },
@@ -474,6 +474,7 @@ static void run_directed(const struct directed *test, bool on_edu)
 	order_init(&order, memmap, page_struct);
 	order.shared = test->special == SHARED;
 	order.unpinned = test->special == PROBES;
+	order.accesses = test->special == ACCESSES;
 	open_bench(&b);
 	test->run(&b);
 	close_bench(&b);

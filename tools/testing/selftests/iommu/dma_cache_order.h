@@ -77,6 +77,7 @@ struct order {
 	bool coherent;			/* all domains are */
 	bool shared;			/* pages may have several holders, which unpin them */
 	bool unpinned;			/* some pages that are mapped are not pinned at all */
+	bool accesses;			/* which flush what they unpin, too */
 	uint64_t pinned, mapped;
 	uint64_t maintained[2];		/* pages cleaned, flushed */
 	uint64_t extra[2];		/* of these, what was not necessary */
@@ -419,7 +420,7 @@ static inline void order_done(struct order *o, uint64_t pid, bool flush)
 			o->maintained[flush]++;
 			if (flush) {
 				/* What was cleaned and then not mapped may be flushed. */
-				o->extra[1] += !page->dirty && !cleaned;
+				o->extra[1] += !page->dirty && !cleaned && !o->accesses;
 				page->dirty = false;
 				page->cleaned = 0;
 			} else if (page->reach) {

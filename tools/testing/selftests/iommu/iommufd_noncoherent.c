@@ -265,6 +265,43 @@ TEST(capability)
 	close(ctx.fd);
 }
 
+static int get_coherency(int fd, __u32 id, __u64 *value)
+{
+	struct iommu_option option = {
+		.size = sizeof(option), .option_id = IOMMU_OPTION_HWPT_COHERENCY,
+		.op = IOMMU_OPTION_OP_GET, .object_id = id,
+	};
+	int ret = call(fd, IOMMU_OPTION, &option);
+
+	*value = option.val64;
+	return ret;
+}
+
+TEST(hwpt_coherency)
+{
+	struct iommu_option set = {
+		.size = sizeof(set), .option_id = IOMMU_OPTION_HWPT_COHERENCY,
+		.op = IOMMU_OPTION_OP_SET,
+	};
+	struct context ctx;
+	__u64 value;
+
+	context_open(_metadata, &ctx);
+	ASSERT_EQ(0, context_attach(&ctx, 'n', 0));
+	ASSERT_EQ(0, context_attach(&ctx, 'c', 0));
+	ASSERT_EQ(0, get_coherency(ctx.fd, ctx.domains[0].hwpt, &value));
+	EXPECT_EQ(count().active ? IOMMU_HWPT_COHERENCY_MAINTAINED : IOMMU_HWPT_COHERENCY_NONE,
+		  value);
+	ASSERT_EQ(0, get_coherency(ctx.fd, ctx.domains[1].hwpt, &value));
+	EXPECT_EQ(IOMMU_HWPT_COHERENCY_ENFORCED, value);
+
+	EXPECT_EQ(-ENOENT, get_coherency(ctx.fd, ctx.ioas, &value));
+	EXPECT_EQ(-ENOENT, get_coherency(ctx.fd, 0, &value));
+	set.object_id = ctx.domains[0].hwpt;
+	EXPECT_EQ(-EOPNOTSUPP, call(ctx.fd, IOMMU_OPTION, &set));
+	close(ctx.fd);
+}
+
 /* The kernel's log says at boot what is active. */
 TEST(boot_line)
 {

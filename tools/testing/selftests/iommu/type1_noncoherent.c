@@ -88,6 +88,66 @@ TEST_F(type1, write)
 	print_row("type1: CPU reads after unmap", cpu_reads(rig, 2) == PAGES);
 }
 
+/* What a device cannot write needs no flush. */
+TEST_F(type1, read_only)
+{
+	struct rig *rig = &self->rig;
+
+	cpu_writes(rig, 1);
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
+	maintained(rig);
+	ASSERT_EQ(0, map_for(rig, IOVA, rig->memory, PAGES * page_size,
+			     VFIO_DMA_MAP_FLAG_READ));
+	EXPECT_MAINTAINED(PAGES, 0);
+	EXPECT_EQ(PAGES, device_reads(rig, VFIO_MOCK_NONCOHERENT, 1));
+	ASSERT_EQ(0, unmap(rig));
+	EXPECT_MAINTAINED(0, 0);
+	EXPECT_EQ(PAGES, cpu_reads(rig, 1));
+}
+
+/*
+ * What it cannot read is cleaned nevertheless: a dirty line that is evicted later would
+ * overwrite what the device wrote.
+ */
+TEST_F(type1, write_only)
+{
+	struct rig *rig = &self->rig;
+
+	cpu_writes(rig, 1);
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
+	maintained(rig);
+	ASSERT_EQ(0, map_for(rig, IOVA, rig->memory, PAGES * page_size,
+			     VFIO_DMA_MAP_FLAG_WRITE));
+	EXPECT_MAINTAINED(PAGES, 0);
+	ASSERT_EQ(0, device_writes(rig, VFIO_MOCK_NONCOHERENT, 2));
+	ASSERT_EQ(0, unmap(rig));
+	EXPECT_MAINTAINED(0, PAGES);
+	EXPECT_EQ(PAGES, cpu_reads(rig, 2));
+}
+
+/* A page that an emulated device pins is cleaned for it, and flushed after it. */
+TEST_F(type1, emulated_pins)
+{
+	struct rig *rig = &self->rig;
+	__u64 iova = IOVA + page_size;
+	int *device = &rig->device[VFIO_MOCK_EMULATED];
+
+	cpu_writes(rig, 1);
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_EMULATED));
+	ASSERT_EQ(0, map(rig));
+	EXPECT_MAINTAINED(0, 0);
+	ASSERT_EQ(0, ioctl(*device, VFIO_MOCK_PIN, &iova));
+	EXPECT_MAINTAINED(1, 0);
+	ASSERT_EQ(0, ioctl(*device, VFIO_MOCK_UNPIN));
+	EXPECT_MAINTAINED(0, 1);
+	/* The device is asked to unpin what is unmapped. */
+	ASSERT_EQ(0, ioctl(*device, VFIO_MOCK_PIN, &iova));
+	EXPECT_MAINTAINED(1, 0);
+	ASSERT_EQ(0, unmap(rig));
+	EXPECT_MAINTAINED(0, 1);
+	EXPECT_EQ(0, check_rig(rig, 0));
+}
+
 /* The pages of a mapping may be others the next time. */
 TEST_F(type1, other_pages)
 {
@@ -314,15 +374,16 @@ TEST_F(type1, pinned)
 	EXPECT_MAINTAINED(0, PAGES);
 	EXPECT_EQ(PAGES, cpu_reads(rig, 2));
 	ASSERT_EQ(0, ioctl(rig->device[VFIO_MOCK_EMULATED], VFIO_MOCK_UNPIN));
+	EXPECT_MAINTAINED(0, 1);
 	EXPECT_EQ(0, check_rig(rig, 0));
 
-	/* A pin is asked back before an unmap. */
+	/* A pin is asked back before an unmap, and its page is flushed then, too. */
 	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
 	ASSERT_EQ(0, ioctl(rig->device[VFIO_MOCK_EMULATED], VFIO_MOCK_PIN, &iova));
 	ASSERT_EQ(0, device_writes(rig, VFIO_MOCK_NONCOHERENT, 3));
 	maintained(rig);
 	ASSERT_EQ(0, unmap(rig));
-	EXPECT_MAINTAINED(0, PAGES);
+	EXPECT_MAINTAINED(0, PAGES + 1);
 	EXPECT_EQ(PAGES, cpu_reads(rig, 3));
 	EXPECT_EQ(0, check_rig(rig, 0));
 }

@@ -136,14 +136,20 @@ static inline int drop(struct rig *rig, unsigned int which)
 	return ioctl(rig->group[which], VFIO_GROUP_UNSET_CONTAINER) ? -errno : 0;
 }
 
-static inline int map_at(struct rig *rig, unsigned long iova, void *from, unsigned long size)
+static inline int map_for(struct rig *rig, unsigned long iova, void *from, unsigned long size,
+			  unsigned int flags)
 {
 	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.argsz = sizeof(map), .flags = flags,
 		.vaddr = (uintptr_t)from, .iova = iova, .size = size,
 	};
 
 	return ioctl(rig->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+}
+
+static inline int map_at(struct rig *rig, unsigned long iova, void *from, unsigned long size)
+{
+	return map_for(rig, iova, from, size, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
 }
 
 static inline int map(struct rig *rig)

@@ -245,16 +245,22 @@ static inline int ioas_new(int fd, uint32_t *ioas)
 	return ret;
 }
 
-static inline int ioas_map(int fd, uint32_t ioas, void *memory, uint64_t length, uint64_t iova)
+static inline int ioas_map_for(int fd, uint32_t ioas, void *memory, uint64_t length,
+			       uint64_t iova, uint32_t flags)
 {
 	struct iommu_ioas_map cmd = {
 		.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length,
-		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-			 IOMMU_IOAS_MAP_WRITEABLE,
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | flags,
 		.user_va = (uintptr_t)memory,
 	};
 
 	return call(fd, IOMMU_IOAS_MAP, &cmd);
+}
+
+static inline int ioas_map(int fd, uint32_t ioas, void *memory, uint64_t length, uint64_t iova)
+{
+	return ioas_map_for(fd, ioas, memory, length, iova,
+			    IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE);
 }
 
 static inline int ioas_copy(int fd, uint32_t to, uint64_t to_iova, uint32_t from,
