@@ -330,6 +330,55 @@ static void case_dma(struct bench *b)
 	STEP(unmap_memory(b));
 }
 
+/* How many ranges of addresses are free to be mapped. Where devices have none, there is one more. */
+static uint32_t count_ranges(struct bench *b)
+{
+	struct iommu_ioas_iova_ranges cmd = { .size = sizeof(cmd), .ioas_id = b->ioas };
+	int ret = call(b->fd, IOMMU_IOAS_IOVA_RANGES, &cmd);
+
+	CHECK(!ret || ret == -EMSGSIZE, "IOMMU_IOAS_IOVA_RANGES");
+	return cmd.num_iovas;
+}
+
+#define FOREIGN	"domain of another driver"
+
+static void refuse(struct bench *b, uint32_t hwpt)
+{
+	int ret = replace(b, hwpt);
+
+	trace_end(getpid());
+	if (ret == -EINVAL)
+		return;
+	/* Now, because the IOMMU's driver may not survive what comes next */
+	ksft_test_result_fail("edu: %s\n", FOREIGN);
+	ksft_exit_fail_msg("replace: %s\n", strerror(-ret));
+}
+
+/* A domain of the mock IOMMU's is none for edu: asked for, or found in an address space. */
+static void case_foreign(struct bench *b)
+{
+	struct mock_device mock;
+	uint32_t ranges, hwpt;
+
+	STEP(map_memory(b));
+	STEP(copy_memory(b));
+	STEP(attach(b, b->ioas));
+	ranges = count_ranges(b);
+	STEP(mock_attach(b->fd, b->other, 0, &mock));
+	refuse(b, mock.hwpt);
+	STEP(hwpt_new(b->fd, mock.idev, b->ioas, &hwpt));
+	refuse(b, hwpt);
+	/* With it goes what this domain itself has no room for. */
+	STEP(iommufd_destroy(b->fd, hwpt));
+	if (ranges < 2 || count_ranges(b) != ranges)
+		order_violation(&order, "reserved-addresses");
+	CHECK(copy_by_edu(IOVA, b->memory, 0, PAGES * SZ_4K / 2), "DMA of edu");
+	STEP(replace(b, b->other));
+	CHECK(copy_by_edu(IOVA, b->memory, 0, PAGES * SZ_4K / 2), "DMA of edu");
+	STEP(iommufd_destroy(b->fd, mock.stdev));
+	STEP(detach(b));
+}
+
 /* The same by VFIO's own IOMMU driver: a container with the group of edu */
 static void open_type1(int *container, int *group)
 {
@@ -395,7 +444,7 @@ static void case_type1_exit(struct bench *b)
 static const struct directed {
 	const char *name;
 	void (*run)(struct bench *b);
-	enum { ANY, EDU_ONLY } where;
+	enum { ANY, EDU_ONLY, EDU_AND_MOCK } where;
 	enum { NONE, SHARED, PROBES, FAULTS, ACCESSES } special;
 	const char *story;		/* NULL: whatever obeys the rules */
 } directed[] = {
@@ -441,6 +490,9 @@ static const struct directed {
 	  FLUSH " unpin end free1 end" },
 	{ "exit", case_exit, ANY, NONE, CLEAN " map1" UNMAP(1) FLUSH " unpin free1 end" },
 	{ "DMA", case_dma, EDU_ONLY, NONE, SIMPLE },
+	{ FOREIGN, case_foreign, EDU_AND_MOCK, NONE,
+	  " end" CLEAN " map1 end map2 end map3 end" UNMAP(3) " free3 end map4" UNMAP(1)
+	  " free1 end" UNMAP(2) " free2 end" UNMAP(4) FLUSH " unpin free4 end" },
 	{ "type1", case_type1, EDU_ONLY, PROBES,
 	  PROBE " end" CLEAN " map1 end" UNMAP(1) FLUSH " unpin end free1 end" },
 	{ "type1, exit", case_type1_exit, EDU_ONLY, PROBES,
@@ -489,6 +541,13 @@ static void run_directed(const struct directed *test, bool on_edu)
 	order_free(&order);
 }
 
+static bool can_run(const struct directed *test, bool on_edu)
+{
+	if (on_edu)
+		return edu.name[0] && (have_mock || test->where != EDU_AND_MOCK);
+	return have_mock && test->where == ANY;
+}
+
 /* What the kernel could not record makes a run fail: here it has room for next to nothing. */
 static void run_overrun(void)
 {
@@ -524,12 +583,12 @@ int main(void)
 	prepare();
 	faults = faults_open();
 	for (i = 0; i < ARRAY_SIZE(directed); i++)
-		tests += (have_mock && directed[i].where != EDU_ONLY) + !!edu.name[0];
+		tests += can_run(&directed[i], false) + can_run(&directed[i], true);
 	ksft_set_plan(tests);
 	for (i = 0; i < ARRAY_SIZE(directed); i++) {
-		if (have_mock && directed[i].where != EDU_ONLY)
+		if (can_run(&directed[i], false))
 			run_directed(&directed[i], false);
-		if (edu.name[0])
+		if (can_run(&directed[i], true))
 			run_directed(&directed[i], true);
 	}
 	run_overrun();

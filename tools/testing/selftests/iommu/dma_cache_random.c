@@ -50,7 +50,7 @@ static const struct {
 	[HOLE]		= { "hole", 20 },
 	[BAD]		= { "bad address", 30 },
 	[EXIT]		= { "exit", 10, true },
-	[EDU]		= { "edu", 40 },
+	[EDU]		= { "edu", 20 },
 	[DMA]		= { "edu DMA", 10 },
 };
 
@@ -240,10 +240,6 @@ static int end_hwpt(struct worker *w)
 	return ret == -EBUSY ? 0 : ret;		/* a device uses it */
 }
 
-/*
- * 6.12 neither refuses nor survives to replace a domain by one of another driver, and that is
- * what IOMMUFD tries first if an IOAS has one by itself. So edu has its own in no space but 0.
- */
 static int do_replace(struct worker *w, unsigned int space)
 {
 	uint32_t pt = w->load->ioas[space];
@@ -251,15 +247,15 @@ static int do_replace(struct worker *w, unsigned int space)
 
 	if (!w->has_mock)
 		return -EAGAIN;
-	if (w->has_hwpt && !w->hwpt_of_edu && below(w, 2)) {
+	if (w->has_hwpt && below(w, 2)) {
 		pt = w->hwpt;
 		space = w->hwpt_in;
-	} else if (!space) {
-		return -EAGAIN;
 	}
 	ret = mock_replace(w->load->fd, &w->mock, pt);
-	if (pt == w->hwpt && w->has_hwpt && w->hwpt_coherent != w->mock.coherent)
-		return ret == -EINVAL ? 0 : -EPROTO;	/* one is not for the other */
+	/* One is not for the other. */
+	if (pt == w->hwpt && w->has_hwpt &&
+	    (w->hwpt_of_edu || w->hwpt_coherent != w->mock.coherent))
+		return ret == -EINVAL ? 0 : -EPROTO;
 	if (!ret) {
 		count_domain(w->load, w->mock_in, -1);
 		count_domain(w->load, space, 1);
@@ -341,10 +337,10 @@ static int do_exit(void)
 	return 0;
 }
 
-static int do_edu(struct worker *w)
+static int do_edu(struct worker *w, unsigned int space)
 {
-	uint32_t pt = w->load->ioas[0];		/* see do_replace() */
-	int from, to = 0, ret;
+	uint32_t pt = w->load->ioas[space];
+	int from, to = space, ret;
 
 	if (edu.fd < 0 || pthread_mutex_trylock(&edu.lock))
 		return -EAGAIN;
@@ -354,9 +350,6 @@ static int do_edu(struct worker *w)
 	} else if (w->has_hwpt && w->hwpt_of_edu) {
 		pt = w->hwpt;
 		to = w->hwpt_in;
-	} else if (from >= 0) {
-		pthread_mutex_unlock(&edu.lock);
-		return -EAGAIN;
 	}
 	ret = to < 0 ? vfio_detach(edu.fd) : vfio_attach(edu.fd, pt);
 	if (!ret) {
@@ -423,7 +416,7 @@ static int do_operation(struct worker *w, enum operation what)
 	case EXIT:
 		return do_exit();
 	case EDU:
-		return do_edu(w);
+		return do_edu(w, space);
 	default:
 		return do_dma(slot);
 	}
