@@ -633,20 +633,34 @@ static void dma_cache_debugfs_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, strncmp(m.buf, "active no\n", 10), 0);
 }
 
+static bool dma_cache_enforce_yes(struct iommu_domain *domain)
+{
+	return true;
+}
+
+static bool dma_cache_enforce_no(struct iommu_domain *domain)
+{
+	return false;
+}
+
 /* The need is of the domain: it does not enforce coherency, and maintenance is on. */
 static void dma_cache_domain_test(struct kunit *test)
 {
+	static const struct iommu_domain_ops ops[] = {
+		{}, { .enforce_cache_coherency = dma_cache_enforce_no },
+		{ .enforce_cache_coherency = dma_cache_enforce_yes },
+	};
 	bool on = dma_cache_on;
 	unsigned int i;
 
-	for (i = 0; i < 4; i++) {
-		bool enforced = i & 1;
-		struct iommu_domain domain = { .noncoherent = enforced };
+	for (i = 0; i < 4 * ARRAY_SIZE(ops); i++) {
+		bool ask = i & 1, enforced = ask && i / 4 == 2;
+		struct iommu_domain domain = { .ops = &ops[i / 4], .noncoherent = enforced };
 
 		dma_cache_on = i & 2;
-		dma_cache_set_domain(&domain, enforced);
-		KUNIT_EXPECT_EQ_MSG(test, domain.noncoherent, i == 2, "active %d, enforced %d",
-				    dma_cache_on, enforced);
+		KUNIT_EXPECT_EQ_MSG(test, dma_cache_enforce(&domain, ask), enforced, "row %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, dma_cache_needed(&domain), dma_cache_on && !enforced,
+				    "row %u", i);
 	}
 	dma_cache_on = on;
 }

@@ -6,6 +6,7 @@
  * domains. Documentation/driver-api/dma-cache.rst has the rules.
  */
 #include <linux/iommu.h>
+#include <linux/pfn.h>
 #include <linux/pgtable.h>
 #include <linux/types.h>
 
@@ -73,22 +74,10 @@ static inline int dma_cache_range(enum dma_cache_op op, unsigned long pfn, unsig
 	dma_cache_add(&dc, pfn, npages);
 	return dma_cache_end(&dc);
 }
-
-/**
- * dma_cache_set_domain() - note whether DMA through a domain needs cache maintenance
- * @domain: a new domain, which maps nothing yet
- * @enforced: whether @domain makes all DMA coherent, whatever a device asks for
- *
- * No property of a device counts: one may bypass the caches with No-Snoop off, and others
- * may be attached later.
- */
-static inline void dma_cache_set_domain(struct iommu_domain *domain, bool enforced)
-{
-	domain->noncoherent = !enforced && dma_cache_active();
-}
 #else
-static inline void dma_cache_set_domain(struct iommu_domain *domain, bool enforced)
+static inline int dma_cache_range(enum dma_cache_op op, unsigned long pfn, unsigned long npages)
 {
+	return 0;
 }
 
 static inline bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot)
@@ -96,5 +85,95 @@ static inline bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot)
 	return false;
 }
 #endif
+
+/**
+ * dma_cache_needed() - whether the owner of a domain maintains caches for what it maps there
+ * @domain: the domain
+ *
+ * Context: Any, after dma_cache_enforce(). The answer never changes.
+ * Return: As said.
+ */
+static inline bool dma_cache_needed(const struct iommu_domain *domain)
+{
+#ifdef CONFIG_DMA_CACHE
+	return domain->noncoherent;
+#else
+	return false;
+#endif
+}
+
+/**
+ * dma_cache_enforce() - have a domain make all DMA coherent, or note that caches need maintenance
+ * @domain: a domain that maps nothing yet
+ * @ask: false if an IOMMU of a device that is going to be attached is known to lack
+ *	 IOMMU_CAP_ENFORCE_CACHE_COHERENCY: a domain that was asked before might refuse it
+ *
+ * For each owner of a domain that maps memory of userspace. No property of a device counts: one
+ * may bypass the caches with No-Snoop off, and others may be attached later. Who asks a second
+ * time does so before anything is mapped.
+ *
+ * Context: That of the driver's enforce_cache_coherency(). The owner allows nobody to map.
+ * Return: Whether @domain enforces coherency.
+ */
+static inline bool dma_cache_enforce(struct iommu_domain *domain, bool ask)
+{
+	bool enforced = ask && domain->ops->enforce_cache_coherency &&
+			domain->ops->enforce_cache_coherency(domain);
+
+#ifdef CONFIG_DMA_CACHE
+	domain->noncoherent = !enforced && dma_cache_active();
+#endif
+	return enforced;
+}
+
+/**
+ * dma_cache_map() - iommu_map() for an owner with one domain, which maps a page once
+ * @domain: where to map, after dma_cache_enforce()
+ * @iova: I/O address
+ * @paddr: physical address of contiguous pages, all of them pinned
+ * @size: in bytes
+ * @prot: IOMMU_READ, IOMMU_WRITE and so on
+ * @gfp: how to allocate page tables
+ *
+ * The pages are cleaned first. Where the owner maps one twice, more is maintained than needed.
+ *
+ * Context: May sleep. See dma_cache_begin().
+ * Return: 0, or an error of dma_cache_end() or iommu_map(). Then nothing is mapped, and what was
+ * for a moment is flushed.
+ */
+static inline int dma_cache_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t paddr,
+				size_t size, int prot, gfp_t gfp)
+{
+	bool needed = dma_cache_needed(domain);
+	int ret = 0;
+
+	if (needed)
+		ret = dma_cache_range(DMA_CACHE_CLEAN, PHYS_PFN(paddr), size >> PAGE_SHIFT);
+	if (ret)
+		return ret;
+	ret = iommu_map(domain, iova, paddr, size, prot, gfp);
+	if (ret && needed)
+		dma_cache_range(DMA_CACHE_FLUSH, PHYS_PFN(paddr), size >> PAGE_SHIFT);
+	return ret;
+}
+
+/**
+ * dma_cache_unmap() - undo dma_cache_map()
+ * @domain: where the pages are mapped
+ * @iova: I/O address
+ * @paddr: physical address
+ * @size: in bytes
+ *
+ * The pages are unmapped, the IOTLB is synced, and they are flushed. Now they can be unpinned.
+ *
+ * Context: May sleep.
+ */
+static inline void dma_cache_unmap(struct iommu_domain *domain, unsigned long iova,
+				   phys_addr_t paddr, size_t size)
+{
+	iommu_unmap(domain, iova, size);
+	if (dma_cache_needed(domain))
+		dma_cache_range(DMA_CACHE_FLUSH, PHYS_PFN(paddr), size >> PAGE_SHIFT);
+}
 
 #endif /* _LINUX_DMA_CACHE_H */

@@ -13,10 +13,19 @@
 typedef unsigned long long u64, phys_addr_t, pgprot_t;
 typedef long long s64;
 typedef struct { s64 n; } atomic64_t;
-struct iommu_domain { bool noncoherent; };
+typedef unsigned int gfp_t;
+typedef unsigned long size_t;
+struct iommu_domain {
+	const struct { bool (*enforce_cache_coherency)(struct iommu_domain *domain); } *ops;
+	bool noncoherent;
+};
 struct page { char unused; };
 struct seq_file;
 
+#define PAGE_SHIFT			12
+#define PHYS_PFN(phys)			((unsigned long)((phys) >> PAGE_SHIFT))
+#define iommu_map(...)			0
+#define iommu_unmap(...)		((void)0)
 #define CONFIG_DMA_CACHE
 #include <linux/dma_cache.h>
 
@@ -42,7 +51,6 @@ struct seq_file;
 #define EHWPOISON		133
 #define SZ_2M			0x200000
 #define PAGE_SIZE		4096ul
-#define PAGE_SHIFT		12
 #define PFN_PHYS(pfn)		((phys_addr_t)(pfn) << PAGE_SHIFT)
 #define MEMREMAP_WB		1
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof(*(array)))
