@@ -45,6 +45,7 @@ HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
                      "tools/testing/selftests/iommu/iommufd_noncoherent.h",
                      "tools/testing/selftests/iommu/mock_iommu.h",
                      "tools/testing/selftests/iommu/type1_noncoherent.h",
+                     "tools/testing/selftests/iommu/vdpa_device.h",
                      "tools/testing/selftests/iommu/vfio_device.h",
                      "tools/testing/selftests/memtype/no_timeout.h",
                      "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h"]}

@@ -47,7 +47,8 @@ OPTIONS = ("CONFIG_KVM_MEMTYPE", "CONFIG_DMA_CACHE", "CONFIG_VFIO_MOCK")
 # In the name of every function of cache maintenance, also of those that are inlined when it is on.
 DMA_CACHE = "dma_cache"
 # The modules that maintain caches.
-MODULES = ("drivers/iommu/iommufd/iommufd", "drivers/vfio/vfio_iommu_type1")
+MODULES = ("drivers/iommu/iommufd/iommufd", "drivers/vfio/vfio_iommu_type1",
+           "drivers/vhost/vhost_vdpa")
 # What may be tracked; everything else is a mistake.
 WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"(arch|drivers|include|mm|virt)/.+\.[chS]", r".+/(Kconfig(\.\w+)?|Makefile)",

@@ -19,6 +19,7 @@ struct iommu_domain {
 	const struct { bool (*enforce_cache_coherency)(struct iommu_domain *domain); } *ops;
 	bool noncoherent;
 };
+
 struct page { char unused; };
 struct seq_file;
 

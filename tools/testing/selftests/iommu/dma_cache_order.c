@@ -330,7 +330,7 @@ static void case_dma(struct bench *b)
 	STEP(unmap_memory(b));
 }
 
-/* How many ranges of addresses are free to be mapped. Where devices have none, there is one more. */
+/* How many ranges of addresses can be mapped: what is reserved for devices divides them. */
 static uint32_t count_ranges(struct bench *b)
 {
 	struct iommu_ioas_iova_ranges cmd = { .size = sizeof(cmd), .ioas_id = b->ioas };

@@ -45,6 +45,7 @@ static const char * const order_probes[] = {
 	"r512:" TRACED "/unmap __iommu_unmap domain=$arg1 iova=$arg2 size=$retval",
 	"p:" TRACED "/free iommu_domain_free domain=$arg1",
 	"p:" TRACED "/unpin unpin_user_page_range_dirty_lock page=$arg1 n=$arg2",
+	"p:" TRACED "/unpin unpin_user_page page=$arg1 n=\\1",
 	"p:" TRACED "/unpin_list unpin_user_pages n=$arg2 pages=+0($arg1):x64[16]",
 	"p:" TRACED "/unpin_list unpin_user_pages_dirty_lock n=$arg2 pages=+0($arg1):x64[16]",
 };
