@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""usnic's registration of memory, compiled as a program: no machine has such a device."""
+
+from __future__ import annotations
+
+import errno
+import re
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from settings import TREES
+
+LINUX = TREES["patched"]
+DRIVER = LINUX / "drivers/infiniband/hw/usnic"
+SOURCES = [LINUX / "include/linux/dma_cache.h", *(DRIVER / name for name in (
+    "usnic_noncoherent.h", "usnic_uiom.c", "usnic_uiom.h", "usnic_uiom_interval_tree.h"))]
+LISTS = LINUX / "tools/include"
+
+CLEAN = ["clean", "pages 100 1", "pages 101 1", "pages 124 1", "pages 126 1", "done"]
+FLUSH = ["flush", *CLEAN[1:]]
+MAP = ["map 10000 100000 2000", "map 12000 124000 1000", "map 13000 126000 1000"]
+UNMAP = ["unmap 10000", "unmap 11000", "unmap 12000", "unmap 13000"]
+UNPIN = ["unpin 100", "unpin 101", "unpin 124", "unpin 126"]
+
+
+class Usnic(unittest.TestCase):
+    top: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(scratch.cleanup)
+        cls.top = Path(scratch.name)
+        for source in SOURCES:
+            for name in re.findall(r"^#include <(.*)>", source.read_text(), re.M):
+                if name not in ("linux/list.h", "linux/types.h"):
+                    (cls.top / name).parent.mkdir(parents=True, exist_ok=True)
+                    (cls.top / name).touch()
+        (cls.top / "linux/dma_cache.h").write_text(SOURCES[0].read_text())
+
+    def lines(self, fail: str = "", enforces: bool = False) -> list[str]:
+        """What is done to memory while it is registered, and released if that did not fail."""
+        subprocess.run(["gcc", "-O1", "-w", "-I", self.top, "-I", LISTS, "-I", LINUX,
+                        f'-DFAIL="{fail}"', f"-DENFORCES={int(enforces)}", "-o",
+                        self.top / "program", Path(__file__).parent / "usnic_uiom.c"], check=True)
+        return subprocess.run([self.top / "program"], check=True, text=True,
+                              stdout=subprocess.PIPE).stdout.splitlines()
+
+    def test_maintains(self) -> None:
+        """A region is cleaned before it is mapped, and flushed between unmap and unpin."""
+        self.assertEqual(self.lines(), [
+            "pin", *CLEAN, "lock", *MAP, "unlock", "registered",
+            "lock", *UNMAP, "unlock", *FLUSH, *UNPIN, "drop"])
+
+    def test_fails(self) -> None:
+        """What was mapped is flushed before it is unpinned; what is not clean is not mapped."""
+        end = ["unlock", *FLUSH, *UNPIN, "drop", f"error {errno.ENOMEM}"]
+        done: dict[str, list[str]] = {
+            "diff": [], "map": [*MAP[:2], *UNMAP], "insert": [*MAP, *UNMAP]}
+        for fail, lines in done.items():
+            with self.subTest(fail):
+                self.assertEqual(self.lines(fail), ["pin", *CLEAN, "lock", *lines, *end])
+        self.assertEqual(self.lines("clean"), [
+            "pin", *CLEAN, *UNPIN, "drop", f"error {errno.EFAULT}"])
+
+    def test_enforces(self) -> None:
+        """Where the IOMMU can make DMA coherent, it is asked to, and nothing is maintained."""
+        self.assertEqual(self.lines(enforces=True), [
+            "enforce", "pin", "lock", *MAP, "unlock", "registered",
+            "lock", *UNMAP, "unlock", *UNPIN, "drop"])
+
+    def test_unpins_without_the_lock(self) -> None:
+        """To unpin a page can sleep."""
+        for fail in "", "diff", "map", "insert":
+            with self.subTest(fail):
+                words = " ".join(line.split()[0] for line in self.lines(fail, enforces=True))
+                self.assertNotRegex(words, r"\block (?!.*\bunlock\b.*\bunpin\b).*\bunpin\b")
+
+
+if __name__ == "__main__":
+    unittest.main()
