@@ -14,6 +14,7 @@
 /* More than vhost-vdpa pins at a time, by fewer than a line of the trace has room for */
 #define MANY	520
 
+#define MIN_ORDER	DEBUGFS "fail_page_alloc/min-order"
 #define ROW	"vdpa: caches are maintained"
 
 static int faults;	/* of faults_open() */
@@ -70,29 +71,42 @@ static void case_hole(void)
 	munmap(memory, MANY * SZ_4K);
 }
 
-/* A map of pages that are no neighbours, with each of its allocations failing once */
-static void case_failures(void)
+/* A map with each of its allocations failing once */
+static void fail_each(void *memory, size_t length, uint64_t iova)
 {
-	const size_t length = 2 * PAGES * SZ_4K;
-	uint8_t *memory = new_memory(ANONYMOUS, length);
 	bool happened = true;
-	unsigned int i, nth;
+	unsigned int nth;
 	int ret;
 
-	CHECK(!madvise(memory, length, MADV_DONTNEED), "MADV_DONTNEED");
-	for (i = 0; i < 2 * PAGES; i++)
-		memory[i * 5 % (2 * PAGES) * SZ_4K] = 1;
 	for (nth = 1; happened; nth++) {
 		faults_on(faults, nth);
-		ret = vdpa_map(vdpa, memory, length, IOVA);
+		ret = vdpa_map(vdpa, memory, length, iova);
 		happened = faults_off(faults);
 		trace_end(getpid());
 		if (!ret)
-			step(vdpa_unmap(vdpa, length, IOVA), 0);
+			step(vdpa_unmap(vdpa, length, iova), 0);
 		CHECK(!ret || happened, "failed by itself: %d", ret);
 	}
 	CHECK(nth > 3, "no allocation failed");
 	munmap(memory, length);
+}
+
+static void case_failures(void)
+{
+	const size_t length = 2 * PAGES * SZ_4K;
+	uint8_t *memory = new_memory(ANONYMOUS, length);
+	unsigned int i;
+
+	/* Touched in an order that leaves no page beside its neighbour in physical memory */
+	CHECK(!madvise(memory, length, MADV_DONTNEED), "MADV_DONTNEED");
+	for (i = 0; i < 2 * PAGES; i++)
+		memory[i * 5 % (2 * PAGES) * SZ_4K] = 1;
+	/* Single pages as well */
+	CHECK(!write_file(MIN_ORDER, "0"), MIN_ORDER);
+	fail_each(memory, length, IOVA);
+	/* Two page tables: when there is no page for the second one, half is mapped. */
+	fail_each(new_memory(HUGETLB, SZ_2M), SZ_2M, IOVA + SZ_2M / 2);
+	CHECK(!write_file(MIN_ORDER, "1"), MIN_ORDER);
 }
 
 static void map_vdpa_and_exit(struct bench *b)
