@@ -12,6 +12,7 @@
 #include <linux/export.h>
 #include <linux/init.h>
 #include <linux/io.h>
+#include <linux/iommu_coherency.h>
 #include <linux/ktime.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
@@ -361,6 +362,7 @@ static int dma_cache_show(struct seq_file *m, void *v)
 		seq_printf(m, "%s_ns %lld\n", names[op], atomic64_read(&s->ns));
 		seq_printf(m, "%s_longest_ns %lld\n", names[op], atomic64_read(&s->longest_ns));
 	}
+	iommu_show_coherency(m);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(dma_cache);

@@ -9,6 +9,7 @@
  * Part of vfio_iommu_type1.c, for its private structures.
  */
 #include <linux/dma_cache.h>
+#include <linux/iommu_coherency.h>
 #include <linux/sizes.h>
 #include <uapi/linux/dma_cache.h>
 
@@ -162,6 +163,13 @@ static inline bool vfio_unreachable(const struct follow_pfnmap_args *args)
 	return false;
 }
 #endif
+
+/* Whether a group may join the domain of another one: they are enforced, or maintained, alike. */
+static inline bool vfio_same_coherency(struct vfio_domain *a, struct vfio_domain *b)
+{
+	return a->enforce_cache_coherency == b->enforce_cache_coherency &&
+	       vfio_noncoherent(a) == vfio_noncoherent(b);
+}
 
 /* Whether what the container maps needs maintenance */
 static inline bool vfio_any_noncoherent(struct vfio_iommu *iommu)

@@ -15,6 +15,7 @@ enum vfio_mock_device {
 	VFIO_MOCK_COHERENT,	/* its domain can enforce coherency */
 	VFIO_MOCK_NONCOHERENT,
 	VFIO_MOCK_NONCOHERENT2,
+	VFIO_MOCK_SNOOPING,	/* its domain cannot, but its DMA is coherent */
 	VFIO_MOCK_EMULATED,	/* has no domain, pins pages */
 	VFIO_MOCK_DEVICES
 };

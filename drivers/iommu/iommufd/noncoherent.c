@@ -20,6 +20,7 @@
  */
 #include <linux/dma_cache.h>
 #include <linux/iommu.h>
+#include <linux/iommu_coherency.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
 
@@ -386,14 +387,20 @@ void iopt_noncoherent_unpin(struct iopt_pages *pages, unsigned long start_index,
  * @idev: the device
  * @hwpt_paging: where it is going to be attached, or NULL
  *
- * KVM takes DMA of a device whose IOMMU can enforce coherency for coherent. So it must not use
- * a domain that does not.
+ * KVM takes DMA of a device for coherent whose IOMMU can enforce it, or which is declared so. The
+ * first kind must not use a domain that does not enforce it. And a domain that is made for one of
+ * the second kind is not maintained, so that it is for devices of that kind only.
  *
  * Return: 0, or -EINVAL.
  */
 int iommufd_check_coherency(struct iommufd_device *idev, struct iommufd_hwpt_paging *hwpt_paging)
 {
-	if (hwpt_paging && idev->enforce_cache_coherency && !hwpt_paging->enforce_cache_coherency)
+	if (!hwpt_paging || hwpt_paging->enforce_cache_coherency)
+		return 0;
+	if (idev->enforce_cache_coherency)
+		return -EINVAL;
+	if (dma_cache_active() && iommu_group_declared_coherent(idev->igroup->group) ==
+				  hwpt_paging->common.domain->noncoherent)
 		return -EINVAL;
 	return 0;
 }

@@ -40,6 +40,7 @@ struct seq_file;
 #define subsys_initcall(...)		struct dma_cache
 #define debugfs_create_file(...)	((void)0)
 #define seq_printf(...)			((void)0)
+#define iommu_show_coherency(...)	((void)0)
 #define strsep(...)			NULL
 #define strcmp(...)			0
 #define pr_info(...)			((void)0)

@@ -5,6 +5,7 @@
  *	edu.dma			both ways, by each type of the BAR; what is unmapped is safe
  *	edu.*orders		in every order of opening, binding, attaching, telling KVM and
  *				creating the vCPU, KVM and the IOMMU's driver agree on coherency
+ *	edu.declared		the same where an administrator declares all DMA coherent
  *	edu.refused		a domain that does not enforce it, for a device that can
  *
  * memtype_removal_test takes the device away.
@@ -101,6 +102,14 @@ static bool agrees(const char *when, bool coherent, uint64_t cleaned, uint64_t f
 	return good;
 }
 
+/* Whether an administrator says that edu's DMA is coherent, whatever its domain enforces */
+static bool declared;
+
+static bool is_coherent_ioas(int iommufd, uint32_t ioas)
+{
+	return declared || iommufd_is_coherent(iommufd, ioas);
+}
+
 /* The device goes away from its page tables and comes back, and then goes to others. */
 static bool agrees_later(struct vmm *v)
 {
@@ -111,23 +120,23 @@ static bool agrees_later(struct vmm *v)
 	/* Nobody else has the memory: it is flushed, and cleaned once more. */
 	MUST_WORK(vfio_detach(d->fd));
 	MUST_WORK(vfio_attach(d->fd, d->ioas));
-	good = agrees("attached again", iommufd_is_coherent(d->iommufd, d->ioas),
+	good = agrees("attached again", is_coherent_ioas(d->iommufd, d->ioas),
 		      2 * RAM_PAGES, RAM_PAGES);
 	/* The memory comes to be in the other domain before it leaves the first. */
 	MUST_WORK(ioas_new(d->iommufd, &other));
 	MUST_WORK(hwpt_new(d->iommufd, d->id, other, &hwpt));
 	MUST_WORK(ioas_copy(d->iommufd, other, RAM_GPA, d->ioas, RAM_GPA, RAM_SIZE));
 	MUST_WORK(vfio_attach(d->fd, hwpt));
-	good = agrees("replaced", iommufd_is_coherent(d->iommufd, other),
+	good = agrees("replaced", is_coherent_ioas(d->iommufd, other),
 		      2 * RAM_PAGES, RAM_PAGES) && good;
 	TEST_ASSERT(!set_kvm_vfio(v->kvm_vfio, d->fd, false) &&
 		    !set_kvm_vfio(v->kvm_vfio, d->fd, true), "KVM_DEV_VFIO_FILE_DEL, _ADD: %s",
 		    strerror(errno));
-	good = agrees("told again", iommufd_is_coherent(d->iommufd, other),
+	good = agrees("told again", is_coherent_ioas(d->iommufd, other),
 		      2 * RAM_PAGES, RAM_PAGES) && good;
 	/* Without the first mapping, the second one has what it needs. */
 	MUST_WORK(unmap_ram(v));
-	return agrees("unmapped", iommufd_is_coherent(d->iommufd, other),
+	return agrees("unmapped", is_coherent_ioas(d->iommufd, other),
 		      2 * RAM_PAGES, RAM_PAGES) && good;
 }
 
@@ -195,7 +204,7 @@ static unsigned int try_orders(const struct way *way, bool coherent)
 		begin_vmm(&v, way);
 		for (i = 0; i < way->nr; i++)
 			MUST_WORK(way->steps[sequence[i]].run(&v));
-		good = is_coherent(&v, way) == coherent &&
+		good = (declared || is_coherent(&v, way)) == coherent &&
 		       agrees(way->name, coherent, RAM_PAGES + way->probed, way->probed) &&
 		       (way->type1 || agrees_later(&v));
 		close_vmm(&v);
@@ -227,6 +236,19 @@ TEST_F(edu, orders)
 TEST_F(edu, type1_orders)
 {
 	check_orders(_metadata, &by_type1, self->coherent, 70);
+}
+
+TEST_F(edu, declared)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/iommu_group/dma_coherency", edu_name);
+	MUST_WORK(write_file(path, "declared"));
+	declared = true;
+	maintains = false;
+	EXPECT_EQ(try_orders(&by_iommufd, true), 90);
+	EXPECT_EQ(try_orders(&by_type1, true), 70);
+	MUST_WORK(write_file(path, "iommu"));
 }
 
 /* KVM goes by what the IOMMU can do. So where that can enforce coherency, a domain must. */
