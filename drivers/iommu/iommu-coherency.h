@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Groups whose DMA an administrator declares coherent, because the IOMMU cannot tell: a guest's
- * kernel whose virtual IOMMU says nothing of the host's, which does enforce it.
+ * kernel whose virtual IOMMU says nothing of the host's, which does enforce it; or devices that
+ * snoop as long as nobody enables No-Snoop in them.
  *
  * Part of iommu.c, for its private structures.
  */
 #include <linux/capability.h>
 #include <linux/iommu_coherency.h>
+#include <linux/pci.h>
+#include <linux/pm_runtime.h>
 #include <linux/seq_file.h>
 
 #ifdef CONFIG_DMA_CACHE
 static const char * const iommu_coherency_words[] = {
 	[IOMMU_COHERENCY_IOMMU] = "iommu",
 	[IOMMU_COHERENCY_DECLARED] = "declared",
+	[IOMMU_COHERENCY_NO_SNOOP_OFF] = "no-snoop-off",
 };
 
 static ssize_t dma_coherency_read(struct file *file, struct kobject *kobj,
@@ -25,6 +29,73 @@ static ssize_t dma_coherency_read(struct file *file, struct kobject *kobj,
 	return memory_read_from_buffer(buf, count, &off, text, len);
 }
 
+/* Disable No-Snoop in a function, and have vfio-pci keep it so until the function is removed. */
+static int no_snoop_off(struct pci_dev *pdev)
+{
+	u16 control;
+
+	if (!pci_is_pcie(pdev))
+		return -EOPNOTSUPP;
+	/* An integrated GPU bypasses the caches whatever the bit says; a VM has it on any bus. */
+	if (pdev->class >> 16 == PCI_BASE_CLASS_DISPLAY)
+		return -EOPNOTSUPP;
+
+	pdev->no_snoop_off = true;
+	pm_runtime_get_sync(&pdev->dev);
+	pcie_capability_clear_word(pdev, PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_NOSNOOP_EN);
+	if (pcie_capability_read_word(pdev, PCI_EXP_DEVCTL, &control))
+		control = ~0;
+	pm_runtime_put(&pdev->dev);
+	return control & PCI_EXP_DEVCTL_NOSNOOP_EN ? -EIO : 0;
+}
+
+/* The bit of a virtual function reads as 0: that of the physical one counts. */
+static int no_snoop_off_both(struct pci_dev *pdev)
+{
+	int ret = no_snoop_off(pdev);
+
+	if (!ret && pdev->is_virtfn)
+		ret = no_snoop_off(pci_physfn(pdev));
+	return ret;
+}
+
+static int group_no_snoop_off(struct iommu_group *group)
+{
+	struct group_device *device;
+	int ret = 0;
+
+	for_each_group_device(group, device) {
+		ret = dev_is_pci(device->dev) ? no_snoop_off_both(to_pci_dev(device->dev)) :
+						-EOPNOTSUPP;
+		if (ret)
+			break;
+	}
+	return ret;
+}
+
+/**
+ * iommu_no_snoop_off() - disable No-Snoop in a device that is declared coherent without it
+ * @pdev: a device that userspace opens, or that it is about to let master the bus
+ *
+ * Device Control may have changed since the declaration, and a device may have come to a declared
+ * group after it.
+ *
+ * Context: May sleep. The caller keeps the device's group.
+ * Return: 0, also of devices that are not declared so; -EOPNOTSUPP if a device, or its physical
+ * function, has no such bit or does not obey it; -EIO if the bit cannot be cleared. Userspace
+ * must not have the device then.
+ */
+int iommu_no_snoop_off(struct pci_dev *pdev)
+{
+	struct iommu_group *group = pdev->dev.iommu_group;
+
+	if (!pdev->no_snoop_off &&
+	    (!group || READ_ONCE(group->coherency) != IOMMU_COHERENCY_NO_SNOOP_OFF))
+		return 0;
+	return no_snoop_off_both(pdev);
+}
+EXPORT_SYMBOL_GPL(iommu_no_snoop_off);
+
 /* What a domain was made for must stay true of it, and of what KVM was told. */
 static bool iommu_group_in_use(struct iommu_group *group)
 {
@@ -36,6 +107,7 @@ static ssize_t dma_coherency_write(struct file *file, struct kobject *kobj,
 {
 	int coherency = sysfs_match_string(iommu_coherency_words, buf);
 	struct iommu_group *group = to_iommu_group(kobj);
+	int ret;
 
 	/* If it is not true, whoever has the device reads others' old data: like /dev/mem. */
 	if (!file_ns_capable(file, &init_user_ns, CAP_SYS_RAWIO))
@@ -49,6 +121,9 @@ static ssize_t dma_coherency_write(struct file *file, struct kobject *kobj,
 		return -ENODEV;
 	if (iommu_group_in_use(group))
 		return -EBUSY;
+	ret = coherency == IOMMU_COHERENCY_NO_SNOOP_OFF ? group_no_snoop_off(group) : 0;
+	if (ret)
+		return ret;
 	if (coherency != group->coherency)
 		pr_info("group %d: DMA coherency: %s\n", group->id,
 			iommu_coherency_words[coherency]);

@@ -8,20 +8,25 @@
 #include <linux/iommu.h>
 #include <linux/types.h>
 
+struct pci_dev;
 struct seq_file;
 
 /**
  * enum iommu_coherency - what makes the DMA of a group coherent
  * @IOMMU_COHERENCY_IOMMU: the IOMMU, where it enforces coherency, and nothing elsewhere
  * @IOMMU_COHERENCY_DECLARED: an administrator says that it is
+ * @IOMMU_COHERENCY_NO_SNOOP_OFF: an administrator says that it is as long as No-Snoop is
+ * disabled in the devices, and vfio-pci keeps it so
  */
 enum iommu_coherency {
 	IOMMU_COHERENCY_IOMMU,
 	IOMMU_COHERENCY_DECLARED,
+	IOMMU_COHERENCY_NO_SNOOP_OFF,
 };
 
 #ifdef CONFIG_DMA_CACHE
 bool iommu_group_declared_coherent(struct iommu_group *group);
+int iommu_no_snoop_off(struct pci_dev *pdev);
 void iommu_show_coherency(struct seq_file *m);
 
 /**
@@ -41,6 +46,11 @@ static inline void iommu_coherency_set_domain(struct iommu_domain *domain,
 static inline bool iommu_group_declared_coherent(struct iommu_group *group)
 {
 	return false;
+}
+
+static inline int iommu_no_snoop_off(struct pci_dev *pdev)
+{
+	return 0;
 }
 
 static inline void iommu_coherency_set_domain(struct iommu_domain *domain,

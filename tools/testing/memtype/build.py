@@ -48,7 +48,8 @@ HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
                      "tools/testing/selftests/iommu/vdpa_device.h",
                      "tools/testing/selftests/iommu/vfio_device.h",
                      "tools/testing/selftests/memtype/no_timeout.h",
-                     "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h"]}
+                     "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h",
+                     "drivers/vfio/vfio_pci_mock.h"]}
 # Where they are built from, for every kernel.
 SELFTESTS = TREES["patched"] / "tools/testing/selftests"
 # The directories of upstream's selftests that are ours to run, and what their Makefiles list.

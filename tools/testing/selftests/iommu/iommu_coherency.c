@@ -12,7 +12,7 @@
 
 #include "type1_noncoherent.h"
 
-#define RAWIO	(1U << CAP_SYS_RAWIO)
+#define RAWIO	CAP_TO_MASK(CAP_SYS_RAWIO)
 
 static void declaration_of(unsigned int group, char path[PATH_MAX])
 {
