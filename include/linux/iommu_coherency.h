@@ -31,7 +31,7 @@ void iommu_show_coherency(struct seq_file *m);
 
 /**
  * iommu_coherency_set_domain() - note that a domain needs no cache maintenance
- * @domain: a new domain, after dma_cache_set_domain() and before it maps anything
+ * @domain: a new domain, after dma_cache_enforce() and before it maps anything
  * @group: the group that it is made for, which the caller owns; or NULL
  *
  * The owner of the domain lets no device of a group use it that is not declared as this one.

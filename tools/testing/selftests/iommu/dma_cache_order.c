@@ -154,6 +154,7 @@ static void case_access(struct bench *b)
 	STEP(map_memory(b));
 	STEP(access_create(b->fd, b->ioas, &access));
 	STEP(access_pin(b->fd, access, IOVA, PAGES * SZ_4K, &id));
+	order.accessed = PAGES;
 	STEP(detach(b));
 	STEP(attach(b, b->ioas));
 	STEP(detach(b));
@@ -172,6 +173,7 @@ static void case_accesses(struct bench *b)
 	STEP(access_create(b->fd, b->ioas, &access));
 	STEP(access_pin(b->fd, access, IOVA + 10 * SZ_4K, 20 * SZ_4K, &id[0]));
 	STEP(access_pin(b->fd, access, IOVA + 50 * SZ_4K, 20 * SZ_4K, &id[1]));
+	order.accessed = 2 * 20;
 	STEP(detach(b));
 	STEP(access_unpin(b->fd, access, id[0]));
 	STEP(access_unpin(b->fd, access, id[1]));
@@ -445,7 +447,7 @@ static const struct directed {
 	const char *name;
 	void (*run)(struct bench *b);
 	enum { ANY, EDU_ONLY, EDU_AND_MOCK } where;
-	enum { NONE, SHARED, PROBES, FAULTS, ACCESSES } special;
+	enum { NONE, SHARED, PROBES, FAULTS } special;
 	const char *story;		/* NULL: whatever obeys the rules */
 } directed[] = {
 	{ "map, unmap", case_map, ANY, NONE,
@@ -468,10 +470,10 @@ static const struct directed {
 	  FLUSH " unpin free1 end" },
 	{ "replace", case_replace, ANY, NONE,
 	  " end" CLEAN " map1 end map2" UNMAP(1) " free1 end" UNMAP(2) FLUSH " unpin free2 end" },
-	{ "access", case_access, ANY, ACCESSES,
+	{ "access", case_access, ANY, NONE,
 	  " end" CLEAN " map1 end" UNMAP(1) FLUSH " free1 end"
 	  CLEAN " map2 end" UNMAP(2) FLUSH " free2 end" FLUSH " unpin end" },
-	{ "two accesses", case_accesses, ANY, ACCESSES,
+	{ "two accesses", case_accesses, ANY, NONE,
 	  " end" CLEAN " map1 end" UNMAP(1) FLUSH " unpin" FLUSH " unpin" FLUSH " unpin"
 	  FLUSH " free1 end" FLUSH " unpin end" FLUSH " unpin end" },
 	{ "memory with a hole", case_hole, ANY, NONE, " end unpin end unpin end" },
@@ -526,7 +528,6 @@ static void run_directed(const struct directed *test, bool on_edu)
 	order_init(&order, memmap, page_struct);
 	order.shared = test->special == SHARED;
 	order.unpinned = test->special == PROBES;
-	order.accesses = test->special == ACCESSES;
 	open_bench(&b);
 	test->run(&b);
 	close_bench(&b);

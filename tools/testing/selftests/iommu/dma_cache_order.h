@@ -77,10 +77,10 @@ struct order {
 	bool coherent;			/* all domains are */
 	bool shared;			/* pages may have several holders, which unpin them */
 	bool unpinned;			/* some pages that are mapped are not pinned at all */
-	bool accesses;			/* which flush what they unpin, too */
 	uint64_t pinned, mapped;
 	uint64_t maintained[2];		/* pages cleaned, flushed */
 	uint64_t extra[2];		/* of these, what was not necessary */
+	uint64_t accessed;		/* pages that accesses pin, and maintain for themselves */
 	uint64_t events;
 	const char *violation;		/* the first one, or NULL */
 	char story[512];		/* what happened, repetitions left out */
@@ -420,7 +420,7 @@ static inline void order_done(struct order *o, uint64_t pid, bool flush)
 			o->maintained[flush]++;
 			if (flush) {
 				/* What was cleaned and then not mapped may be flushed. */
-				o->extra[1] += !page->dirty && !cleaned && !o->accesses;
+				o->extra[1] += !page->dirty && !cleaned;
 				page->dirty = false;
 				page->cleaned = 0;
 			} else if (page->reach) {

@@ -266,14 +266,20 @@ static int do_replace(struct worker *w, unsigned int space)
 
 static int do_pin(struct worker *w, struct slot *slot, unsigned int space)
 {
+	uint64_t first, length;
 	int ret;
 
 	if (w->pinned || !slot->in[space].length)
 		return -EAGAIN;
-	ret = access_pin(w->load->fd, w->load->access[space], slot->iova + slot->in[space].from,
-			 1 + below(w, slot->in[space].length), &w->pin);
-	if (!ret)
+	first = slot->iova + slot->in[space].from;
+	length = 1 + below(w, slot->in[space].length);
+	ret = access_pin(w->load->fd, w->load->access[space], first, length, &w->pin);
+	if (!ret) {
 		w->pinned = slot;
+		__atomic_fetch_add(&order.accessed,
+				   (first + length - 1) / SZ_4K - first / SZ_4K + 1,
+				   __ATOMIC_RELAXED);
+	}
 	w->pinned_in = space;
 	return ret;
 }
