@@ -13,8 +13,9 @@
 typedef unsigned long long u64, phys_addr_t, pgprot_t;
 typedef long long s64;
 typedef struct { s64 n; } atomic64_t;
-typedef unsigned int gfp_t;
-typedef unsigned long size_t;
+#define gfp_t		unsigned int
+#define size_t		__SIZE_TYPE__
+
 struct iommu_domain {
 	const struct { bool (*enforce_cache_coherency)(struct iommu_domain *domain); } *ops;
 	bool noncoherent;

@@ -63,8 +63,9 @@
 #define usnic_dbg(...)		((void)0)
 #define usnic_err(...)		((void)0)
 
-typedef unsigned long dma_addr_t, pgprot_t;
-typedef struct { char unused; } spinlock_t;
+#define dma_addr_t		unsigned long
+#define pgprot_t		unsigned long
+#define spinlock_t		char
 struct rb_node { char unused; };
 struct rb_root_cached { char unused; };
 struct work_struct { char unused; };

@@ -126,19 +126,18 @@ static void case_exit(void)
 	run_child(map_vdpa_and_exit, NULL);
 }
 
-/* What must happen in this order, as the story has it: @clean and @flush are of maintenance. */
-#define STORY(clean, flush)							\
-	clean " map1 end unmap1 sync1" flush " unpin end"			\
-	clean " map1 end unmap1 sync1" flush " unpin free1 end"
+#define MAINTAINED	" clean done map1 end unmap1 sync1 flush done unpin"
 
 static const struct {
 	const char *name;
 	void (*run)(void);
 	bool needs_faults;
-	const char *story[2];		/* of a coherent domain, and of another one */
+	/* What must happen in this order: with a coherent domain, and with another one */
+	const char *story[2];
 } cases[] = {
 	{ "contiguous memory", case_contiguous, false,
-	  { STORY("", ""), STORY(" clean done", " flush done") } },
+	  { " map1 end unmap1 sync1 unpin end map1 end unmap1 sync1 unpin free1 end",
+	    MAINTAINED " end" MAINTAINED " free1 end" } },
 	{ "scattered memory", case_scattered },
 	{ "memfd", case_memfd },
 	{ "memory with a hole", case_hole },
