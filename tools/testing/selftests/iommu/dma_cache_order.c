@@ -359,7 +359,7 @@ static void refuse(struct bench *b, uint32_t hwpt)
 /* A domain of the mock IOMMU's is none for edu: asked for, or found in an address space. */
 static void case_foreign(struct bench *b)
 {
-	struct mock_device mock;
+	struct mock_device mock = {};
 	uint32_t ranges, hwpt;
 
 	STEP(map_memory(b));

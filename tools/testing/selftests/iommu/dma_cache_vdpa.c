@@ -135,14 +135,14 @@ static const struct {
 	/* What must happen in this order: with a coherent domain, and with another one */
 	const char *story[2];
 } cases[] = {
-	{ "contiguous memory", case_contiguous, false,
-	  { " map1 end unmap1 sync1 unpin end map1 end unmap1 sync1 unpin free1 end",
-	    MAINTAINED " end" MAINTAINED " free1 end" } },
-	{ "scattered memory", case_scattered },
-	{ "memfd", case_memfd },
-	{ "memory with a hole", case_hole },
-	{ "failing allocations", case_failures, true },
-	{ "exit", case_exit },
+	{ .name = "contiguous memory", .run = case_contiguous,
+	  .story = { " map1 end unmap1 sync1 unpin end map1 end unmap1 sync1 unpin free1 end",
+		     MAINTAINED " end" MAINTAINED " free1 end" } },
+	{ .name = "scattered memory", .run = case_scattered },
+	{ .name = "memfd", .run = case_memfd },
+	{ .name = "memory with a hole", .run = case_hole },
+	{ .name = "failing allocations", .run = case_failures, .needs_faults = true },
+	{ .name = "exit", .run = case_exit },
 };
 
 /* Whether caches were maintained */
