@@ -103,8 +103,8 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_begin, DMA_CACHE);
 
 /*
  * How to reach a page: 0 for the linear map, 1 for memory that is not in it, -ENXIO for what
- * is no memory and has no dirty lines. At least *@same pages are reached like it; for one
- * page, nobody asks. A page that is @pinned has a struct page.
+ * is no memory and has no dirty lines. *@same becomes the number of pages from @pfn on that are
+ * certainly reached like it, and may stay 1 if it is. A page that is @pinned has a struct page.
  */
 static __always_inline int dma_cache_kind(unsigned long pfn, bool pinned, unsigned long *same)
 {
@@ -113,14 +113,14 @@ static __always_inline int dma_cache_kind(unsigned long pfn, bool pinned, unsign
 
 		if (*same > 1) {
 			head = compound_head(page);
-			*same = compound_nr(head) - (page - head);
+			*same = compound_nr(head) - (pfn - page_to_pfn(head));
 		}
 		if (is_zone_device_page(page))
 			return is_pci_p2pdma_page(page) ? -ENXIO : 0;
 		if (!PageReserved(page) || page_is_ram(pfn))
 			return 0;
 	} else if (!arch_dma_cache_is_memory(PFN_PHYS(pfn), SZ_2M - PFN_PHYS(pfn) % SZ_2M)) {
-		/* This is valid as a whole or not: no look at each page of a BAR */
+		/* pfn_valid() is the same for all of it: no look at each page of a BAR */
 		*same = PAGES_PER_SUBSECTION - pfn % PAGES_PER_SUBSECTION;
 		return -ENXIO;
 	}
@@ -144,7 +144,7 @@ static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned lo
 	trace_dma_cache_pages(dc->op, pfn, npages, result);
 }
 
-/* Returns @end, or the first page that is not mapped. */
+/* Returns @end, or an address in the first page that is not mapped. */
 static unsigned long dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end)
 {
 	KUNIT_STATIC_STUB_REDIRECT(dma_cache_lines, op, start, end);
@@ -193,7 +193,10 @@ static void dma_cache_maintain_unmapped(struct dma_cache *dc, unsigned long pfn,
 	put_online_mems();
 }
 
-/* Returns how many pages are done: to the end of the chunk, or as far as they are alike. */
+/*
+ * Returns how many pages are done: to the end of the chunk, or as far as they are alike. 0 if
+ * no chunk is to begin. What has no lines needs no chunk.
+ */
 static __always_inline unsigned long dma_cache_add_some(struct dma_cache *dc, unsigned long pfn,
 							unsigned long npages, bool pinned)
 {
@@ -207,12 +210,22 @@ static __always_inline unsigned long dma_cache_add_some(struct dma_cache *dc, un
 		n += same;
 	}
 	n = min(n, most);
+	if (kind < 0) {
+		dma_cache_count(dc, pfn, n, kind);
+		cond_resched();
+		return n;
+	}
+	if (dc->room == CHUNK_PAGES && !dma_cache_chunk_begin(dc))
+		return 0;
 	if (likely(!kind))
 		dma_cache_maintain(dc, __va(PFN_PHYS(pfn)), pfn, n);
-	else if (kind > 0)
-		dma_cache_maintain_unmapped(dc, pfn, n);
 	else
-		dma_cache_count(dc, pfn, n, kind);
+		dma_cache_maintain_unmapped(dc, pfn, n);
+	dc->room -= n;
+	if (!dc->room) {
+		dma_cache_chunk_end(dc);
+		cond_resched();
+	}
 	return n;
 }
 
@@ -222,15 +235,10 @@ static __always_inline void dma_cache_add_all(struct dma_cache *dc, unsigned lon
 	unsigned long n;
 
 	for (; npages; npages -= n) {
-		if (dc->room == CHUNK_PAGES && !dma_cache_chunk_begin(dc))
-			return;
 		n = dma_cache_add_some(dc, pfn, npages, pinned);
+		if (!n)
+			return;
 		pfn += n;
-		dc->room -= n;
-		if (!dc->room) {
-			dma_cache_chunk_end(dc);
-			cond_resched();
-		}
 	}
 }
 
@@ -254,7 +262,7 @@ void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages
 EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
 
 /**
- * dma_cache_add_pinned() - maintain the caches for pages that GUP has pinned
+ * dma_cache_add_pinned() - maintain the caches for pages that have a struct page each
  * @dc: of dma_cache_begin()
  * @pfn: page frame of the first page
  * @npages: how many pages
@@ -262,7 +270,7 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
  * As dma_cache_add(), but does not ask whether there is a struct page: in fragmented memory
  * that would cost as much as all the rest around the lines of a page.
  *
- * Context: May sleep. All pages are pinned.
+ * Context: May sleep. The pages are pinned, or reserved.
  */
 void dma_cache_add_pinned(struct dma_cache *dc, unsigned long pfn, unsigned long npages)
 {

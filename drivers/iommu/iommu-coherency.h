@@ -32,6 +32,7 @@ static ssize_t dma_coherency_read(struct file *file, struct kobject *kobj,
 /* Disable No-Snoop in a function, and have vfio-pci keep it so until the function is removed. */
 static int no_snoop_off(struct pci_dev *pdev)
 {
+	bool was_off = pdev->no_snoop_off;
 	u16 control;
 
 	if (!pci_is_pcie(pdev))
@@ -46,7 +47,10 @@ static int no_snoop_off(struct pci_dev *pdev)
 	if (pcie_capability_read_word(pdev, PCI_EXP_DEVCTL, &control))
 		control = ~0;
 	pm_runtime_put(&pdev->dev);
-	return control & PCI_EXP_DEVCTL_NOSNOOP_EN ? -EIO : 0;
+	if (!(control & PCI_EXP_DEVCTL_NOSNOOP_EN))
+		return 0;
+	pdev->no_snoop_off = was_off;
+	return -EIO;
 }
 
 /* The bit of a virtual function reads as 0: that of the physical one counts. */

@@ -33,7 +33,7 @@ static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t p
 }
 
 /*
- * Clean what was just pinned, up to a chunk, before anything maps it. A page frame without
+ * Clean what was just pinned, a page full of pointers at most, before anything maps it. A page frame without
  * a page comes alone; the batch cannot hold it.
  */
 static inline int vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
@@ -103,7 +103,7 @@ static inline void vfio_flush_others(struct vfio_iommu *iommu, struct vfio_domai
 			size = PAGE_SIZE;
 			if (WARN_ON(!phys))
 				continue;
-			/* No more than what dma_cache_add() takes without a rest */
+			/* No more than what dma_cache_add() does before it reschedules */
 			while (iova + size < end && size < SZ_2M &&
 			       iommu_iova_to_phys(other->domain, iova + size) == phys + size)
 				size += PAGE_SIZE;

@@ -90,8 +90,9 @@ static inline bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot)
  * dma_cache_needed() - whether the owner of a domain maintains caches for what it maps there
  * @domain: the domain
  *
- * Context: Any, after dma_cache_enforce(). The answer never changes.
- * Return: As said.
+ * Context: Any, after dma_cache_enforce() and iommu_coherency_set_domain(). The answer does not
+ * change as soon as @domain maps anything.
+ * Return: true if the owner has to.
  */
 static inline bool dma_cache_needed(const struct iommu_domain *domain)
 {

@@ -30,7 +30,7 @@ SYM_FUNC_END(dma_cache_line_size)
  * - end    - kernel virtual address after the last page
  * - line   - size of a line in bytes, at most a quarter of a page
  *
- * Returns end, or the first of the four lines of which one faulted: the first of a page, then.
+ * Returns end, or the first of the four lines of which one faulted, which are in one page.
  */
 	.macro	maintain_line, op, addr
 	.ifc	\op, cvac

@@ -59,7 +59,7 @@ const char *arch_dma_cache_name(enum dma_cache_op op)
  * @line: size of a line in bytes
  *
  * Context: Any, between two fences.
- * Return: @end, or the first page that is not mapped.
+ * Return: @end, or an address in the first page that is not mapped.
  */
 unsigned long arch_dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end,
 				   unsigned int line)

@@ -253,15 +253,18 @@ static unsigned long get_mapped(struct held_pfns *held, struct iopt_pages *pages
 	struct interval_tree_node *node =
 		interval_tree_iter_first(&pages->domains_itree, index, index);
 	struct iopt_area *area = container_of(node, struct iopt_area, pages_node);
-	unsigned long iova = iopt_area_iova(area);
+	unsigned long iova = iopt_area_iova(area), page_offset = area->page_offset;
 
 	last_index = min(last_index, iopt_area_last_index(area));
-	if (index != iopt_area_index(area))
-		iova += (index - iopt_area_index(area)) * PAGE_SIZE - area->page_offset;
+	if (index != iopt_area_index(area)) {
+		iova += (index - iopt_area_index(area)) * PAGE_SIZE - page_offset;
+		page_offset = 0;
+	}
 	for (held->nr = 0; held->nr < ARRAY_SIZE(held->pfns) && index <= last_index; index++) {
 		held->pfns[held->nr++] =
 			PHYS_PFN(iommu_iova_to_phys(area->storage_domain, iova));
-		iova += PAGE_SIZE - iova % PAGE_SIZE;
+		iova += PAGE_SIZE - page_offset;
+		page_offset = 0;
 	}
 	return index;
 }
@@ -387,7 +390,7 @@ void iopt_noncoherent_unpin(struct iopt_pages *pages, unsigned long start_index,
  * @idev: the device
  * @hwpt_paging: where it is going to be attached, or NULL
  *
- * KVM takes DMA of a device for coherent whose IOMMU can enforce it, or which is declared so. The
+ * KVM takes a device's DMA for coherent if its IOMMU can enforce that, or if it is declared so. The
  * first kind must not use a domain that does not enforce it. And a domain that is made for one of
  * the second kind is not maintained, so that it is for devices of that kind only.
  *

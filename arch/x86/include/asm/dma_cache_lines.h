@@ -5,8 +5,8 @@
  * The loops of cache maintenance over virtual addresses, one instruction a line. A benchmark
  * compiles them for user space, where DMA_CACHE_EXTABLE() is empty.
  *
- * Each returns @end, or the start of the four lines of which one faulted: the first of a
- * page, then. The range has whole pages, and is not empty. @line is the size of a line in
+ * Each returns @end, or the start of the four lines of which one faulted, which are in
+ * one page. The range has whole pages, and is not empty. @line is the size of a line in
  * bytes, at most a quarter of a page.
  *
  * Encodings and ordering: Intel SDM volume 2A, CLFLUSH, CLFLUSHOPT, CLWB.
@@ -29,7 +29,7 @@ static inline unsigned long dma_cache_lines_clflush(unsigned long start, unsigne
 						    unsigned long line)
 {
 	asm volatile(DMA_CACHE_LINES("clflush")
-		     : [addr] "+r" (start)
+		     : [addr] "+&r" (start)
 		     : [end] "r" (end), [line] "r" (line), [line3] "r" (3 * line)
 		     : "memory", "cc");
 	return start;
@@ -39,7 +39,7 @@ static inline unsigned long dma_cache_lines_clflushopt(unsigned long start, unsi
 						       unsigned long line)
 {
 	asm volatile(DMA_CACHE_LINES("clflushopt")
-		     : [addr] "+r" (start)
+		     : [addr] "+&r" (start)
 		     : [end] "r" (end), [line] "r" (line), [line3] "r" (3 * line)
 		     : "memory", "cc");
 	return start;
@@ -49,7 +49,7 @@ static inline unsigned long dma_cache_lines_clwb(unsigned long start, unsigned l
 						 unsigned long line)
 {
 	asm volatile(DMA_CACHE_LINES("clwb")
-		     : [addr] "+r" (start)
+		     : [addr] "+&r" (start)
 		     : [end] "r" (end), [line] "r" (line), [line3] "r" (3 * line)
 		     : "memory", "cc");
 	return start;

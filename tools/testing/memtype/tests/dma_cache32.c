@@ -60,7 +60,7 @@ struct seq_file;
 #define ARCH_DMA_CACHE_AUTO	true
 #define KUNIT_STATIC_STUB_REDIRECT(...)	((void)0)
 
-static struct page pages[0x1000];
+static struct page all_pages[0x1000];
 #define FIRST			0x100ul
 #define HOLE			0x180ul
 #define POISONED		0x1a0ul
@@ -101,9 +101,9 @@ static void say(const char *word, u64 a, u64 b, u64 c)
 #define cond_resched()				say("resched", 0, 0, 0)
 #define get_online_mems()			say("lock", 0, 0, 0)
 #define put_online_mems()			say("unlock", 0, 0, 0)
-#define pfn_valid(pfn)				((pfn) - FIRST < ARRAY_SIZE(pages))
-#define pfn_to_page(pfn)			(&pages[(pfn) - FIRST])
-#define page_to_pfn(page)			((page) - pages + FIRST)
+#define pfn_valid(pfn)				((pfn) - FIRST < ARRAY_SIZE(all_pages))
+#define pfn_to_page(pfn)			(&all_pages[(pfn) - FIRST])
+#define page_to_pfn(page)			((page) - all_pages + FIRST)
 #define is_zone_device_page(...)		false
 #define is_pci_p2pdma_page(...)			false
 #define PageReserved(...)			false

@@ -59,7 +59,7 @@ class DmaCache(unittest.TestCase):
     def test_mmio(self) -> None:
         """It is left alone."""
         self.assertEqual(self.lines((0x200100, 2)), [
-            "fence", "pages 200100 2 6", "fence", "done 1", "not 2", "end"])
+            "pages 200100 2 6", "resched", "done", "not 2", "end"])
 
     def test_cannot_be_mapped(self) -> None:
         self.assertEqual(self.lines((0x100f00, 3), op="FLUSH"), [

@@ -249,6 +249,31 @@ TEST_F(shared, partial_pages_are_maintained_whole)
 	ASSERT_TRUE(cpu_reads(self->map + offset, self->data, len));
 }
 
+/* The pages of the IOMMU are half as large, so that IOVA and memory need not be alike. */
+TEST_F(shared, iova_begins_within_a_page)
+{
+	size_t offset[2][2] = { { page_size / 2, 0 }, { 0, page_size / 2 } };
+	struct mock_device *domain = self->ctx.domains;
+	int fd = self->ctx.fd, i;
+
+	ASSERT_EQ(0, context_attach(&self->other, 'c', 0));
+	ASSERT_EQ(0, context_attach(&self->ctx, 'n', 0));
+	for (i = 0; i < 2; i++) {
+		size_t len = 4 * page_size - offset[i][1];
+		unsigned char *map = self->map + offset[i][1];
+		__u64 iova = IOVA + offset[i][0];
+
+		ASSERT_EQ(0, ioas_map(fd, self->other.ioas, map, len, iova));
+		ASSERT_EQ(0, ioas_copy(fd, self->ctx.ioas, iova, self->other.ioas, iova, len));
+		ASSERT_TRUE(maintained(&self->last, 4, 0));
+		ASSERT_TRUE(device_writes(fd, domain, iova, self->data, len));
+		ASSERT_EQ(0, ioas_unmap(fd, self->ctx.ioas, iova, len));
+		ASSERT_TRUE(maintained(&self->last, 0, 4));
+		ASSERT_TRUE(cpu_reads(map, self->data, len));
+		ASSERT_EQ(0, ioas_unmap(fd, self->other.ioas, iova, len));
+	}
+}
+
 /* Only VFIO's type1 of version 1 can take a part out of a mapping. */
 TEST_F(shared, split)
 {
