@@ -61,10 +61,10 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_active, DMA_CACHE);
 /* Pages are cleaned for a mapping, which a task that was killed no longer makes: false. */
 static bool dma_cache_chunk_begin(struct dma_cache *dc)
 {
-	if (dc->op == DMA_CACHE_CLEAN && fatal_signal_pending(current))
+	if (dc->op == DMA_CACHE_CLEAN && fatal_signal_pending(current)) {
 		dc->error = -EINTR;
-	if (dc->error == -EINTR)
 		return false;
+	}
 	dc->chunk_ns = ktime_get_ns();
 	arch_dma_cache_fence();
 	return true;
@@ -234,10 +234,8 @@ static __always_inline void dma_cache_add_all(struct dma_cache *dc, unsigned lon
 {
 	unsigned long n;
 
-	for (; npages; npages -= n) {
+	for (; npages && dc->error != -EINTR; npages -= n) {
 		n = dma_cache_add_some(dc, pfn, npages, pinned);
-		if (!n)
-			return;
 		pfn += n;
 	}
 }
