@@ -30,7 +30,7 @@ enum operation {
 	BAD, EXIT, EDU, DMA, OPERATIONS_END
 };
 
-/* Of 1000 operations that are tried */
+/* How often they are tried, in proportion */
 static const struct {
 	const char *name;
 	unsigned int weight;
@@ -240,12 +240,6 @@ static int end_hwpt(struct worker *w)
 	return ret == -EBUSY ? 0 : ret;		/* a device uses it */
 }
 
-/*
- * IOMMUFD refuses to replace a domain by one of another driver ("domain of another driver" in
- * dma_cache_order). It is left out here all the same, and edu has its own domain in no space but
- * 0: with edu and mock devices in all of them, this program loses pages of its own memory, and
- * why is not known yet.
- */
 static int do_replace(struct worker *w, unsigned int space)
 {
 	uint32_t pt = w->load->ioas[space];
@@ -253,15 +247,15 @@ static int do_replace(struct worker *w, unsigned int space)
 
 	if (!w->has_mock)
 		return -EAGAIN;
-	if (w->has_hwpt && !w->hwpt_of_edu && below(w, 2)) {
+	if (w->has_hwpt && below(w, 2)) {
 		pt = w->hwpt;
 		space = w->hwpt_in;
-	} else if (!space) {
-		return -EAGAIN;
 	}
 	ret = mock_replace(w->load->fd, &w->mock, pt);
-	if (pt == w->hwpt && w->has_hwpt && w->hwpt_coherent != w->mock.coherent)
-		return ret == -EINVAL ? 0 : -EPROTO;	/* one is not for the other */
+	/* One is not for the other. */
+	if (pt == w->hwpt && w->has_hwpt &&
+	    (w->hwpt_of_edu || w->hwpt_coherent != w->mock.coherent))
+		return ret == -EINVAL ? 0 : -EPROTO;
 	if (!ret) {
 		count_domain(w->load, w->mock_in, -1);
 		count_domain(w->load, space, 1);
@@ -349,10 +343,10 @@ static int do_exit(void)
 	return 0;
 }
 
-static int do_edu(struct worker *w)
+static int do_edu(struct worker *w, unsigned int space)
 {
-	uint32_t pt = w->load->ioas[0];		/* see do_replace() */
-	int from, to = 0, ret;
+	uint32_t pt = w->load->ioas[space];
+	int from, to = space, ret;
 
 	if (edu.fd < 0 || pthread_mutex_trylock(&edu.lock))
 		return -EAGAIN;
@@ -362,9 +356,6 @@ static int do_edu(struct worker *w)
 	} else if (w->has_hwpt && w->hwpt_of_edu) {
 		pt = w->hwpt;
 		to = w->hwpt_in;
-	} else if (from >= 0) {
-		pthread_mutex_unlock(&edu.lock);
-		return -EAGAIN;
 	}
 	ret = to < 0 ? vfio_detach(edu.fd) : vfio_attach(edu.fd, pt);
 	if (!ret) {
@@ -431,7 +422,7 @@ static int do_operation(struct worker *w, enum operation what)
 	case EXIT:
 		return do_exit();
 	case EDU:
-		return do_edu(w);
+		return do_edu(w, space);
 	default:
 		return do_dma(slot);
 	}
@@ -456,11 +447,13 @@ static void *run_worker(void *argument)
 {
 	struct worker *w = argument;
 	enum operation what;
-	unsigned int i = 0;
+	unsigned int i = 0, weights = 0;
 	int ret, ticket;
 
+	for (what = 0; what < OPERATIONS_END; what++)
+		weights += operations[what].weight;
 	while (i < w->load->operations) {
-		ticket = below(w, 1000);
+		ticket = below(w, weights);
 		for (what = 0; ticket >= (int)operations[what].weight; what++)
 			ticket -= operations[what].weight;
 		if (operations[what].needs_mock && !have_mock)
