@@ -33,8 +33,8 @@ static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t p
 }
 
 /*
- * Clean what was just pinned, a page full of pointers at most, before anything maps it. A page frame without
- * a page comes alone; the batch cannot hold it.
+ * Clean what was just pinned, a page full of pointers at most, before anything maps it. A page
+ * frame without a page comes alone; the batch cannot hold it.
  */
 static inline int vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
 				   unsigned long pfn)

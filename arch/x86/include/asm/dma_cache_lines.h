@@ -12,18 +12,16 @@
  * Encodings and ordering: Intel SDM volume 2A, CLFLUSH, CLFLUSHOPT, CLWB.
  */
 #define DMA_CACHE_LINES(insn)						\
-	"1:	" insn " (%[addr])\n"					\
-	"2:	" insn " (%[addr],%[line])\n"				\
-	"3:	" insn " (%[addr],%[line],2)\n"			\
-	"4:	" insn " (%[addr],%[line3])\n"				\
+	"4:\n"								\
+	".irp at, \"(%[addr])\", \"(%[addr],%[line])\", "		\
+	"\"(%[addr],%[line],2)\", \"(%[addr],%[line3])\"\n"		\
+	"1:	" insn " \\at\n"						\
+	DMA_CACHE_EXTABLE(1b, 5f)					\
+	".endr\n"							\
 	"	lea	(%[addr],%[line],4), %[addr]\n"		\
 	"	cmp	%[end], %[addr]\n"				\
-	"	jb	1b\n"						\
-	"5:\n"								\
-	DMA_CACHE_EXTABLE(1b, 5b)					\
-	DMA_CACHE_EXTABLE(2b, 5b)					\
-	DMA_CACHE_EXTABLE(3b, 5b)					\
-	DMA_CACHE_EXTABLE(4b, 5b)
+	"	jb	4b\n"						\
+	"5:\n"
 
 static inline unsigned long dma_cache_lines_clflush(unsigned long start, unsigned long end,
 						    unsigned long line)

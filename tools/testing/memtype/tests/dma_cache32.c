@@ -112,7 +112,7 @@ static void say(const char *word, u64 a, u64 b, u64 c)
 #define compound_head(page)			(page)
 #define PAGES_PER_SUBSECTION			512
 #define likely(x)				(x)
-#define __va(phys)				((void *)LINEAR((unsigned long)((phys) >> PAGE_SHIFT)))
+#define __va(phys)		((void *)LINEAR((unsigned long)((phys) >> PAGE_SHIFT)))
 #define __always_inline				inline
 #define page_is_ram(...)			false
 #define is_page_hwpoison(page)			(page_to_pfn(page) == POISONED)
@@ -120,7 +120,7 @@ static void say(const char *word, u64 a, u64 b, u64 c)
 #define arch_dma_cache_init(...)		64
 #define arch_dma_cache_name(...)		""
 #define arch_dma_cache_fence()			say("fence", 0, 0, 0)
-#define arch_dma_cache_is_memory(phys, size)	((phys) >> 24 == 0x100)
+#define arch_dma_cache_is_memory(phys, ...)	((phys) >> 24 == 0x100)
 #define arch_dma_cache_unreachable(...)		false
 
 static unsigned long min(unsigned long a, unsigned long b)
