@@ -55,7 +55,8 @@ CHECKED_ONLY = {"x86_64": ["drivers/infiniband/hw/usnic/usnic_uiom.o"]}
 # What may be tracked; everything else is a mistake.
 WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"(arch|drivers|include|mm|virt)/.+\.[chS]", r".+/(Kconfig(\.\w+)?|Makefile)",
-         r"Documentation/(.+\.rst|ABI/testing/[a-z0-9_-]+)", r"patches/[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested)",
+         r"Documentation/(.+\.rst|ABI/testing/[a-z0-9_-]+)",
+         r"patches/[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested)",
          r"tools/kvm/memtype/(.+\.c|\.gitignore)", r"tools/testing/selftests/.+\.(c|h)",
          r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
          r"tools/testing/memtype/configs/[a-z0-9_]+\.config",
