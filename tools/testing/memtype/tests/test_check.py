@@ -77,8 +77,9 @@ class OptionOff(unittest.TestCase):
 
 class Modules(unittest.TestCase):
     def test_modules(self) -> None:
-        """One module that uses what is maintained, and one that does not; a modpost that shows
+        """Modules that use what is maintained, and one that does not; a modpost that shows
         what it is given."""
+        uses = "int dma_cache_add(void);\nint f(void) { return dma_cache_add(); }\n"
         with tempfile.TemporaryDirectory() as scratch, \
                 mock.patch.object(check, "BUILD", Path(scratch)), \
                 mock.patch.object(build, "BUILD", Path(scratch)), \
@@ -89,9 +90,8 @@ class Modules(unittest.TestCase):
             (kernel / "vmlinux.symvers").write_text(
                 "".join(map(exported.format, ("dma_cache_add", "dma_cache_mine"))))
             out = Path(scratch) / "check/x86_64-modules"
-            for name, source in zip(check.MODULES, ("int dma_cache_add(void);\n"
-                                                    "int f(void) { return dma_cache_add(); }\n",
-                                                    "int dma_cache_mine;\n")):
+            for name, source in zip(check.MODULES, (uses, "int dma_cache_mine;\n", uses),
+                                    strict=True):
                 path = out / f"{name}.o"
                 path.parent.mkdir(parents=True)
                 subprocess.run(["gcc", "-x", "c", "-c", "-o", path, "-"], input=source, text=True,
