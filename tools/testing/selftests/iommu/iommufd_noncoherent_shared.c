@@ -260,7 +260,7 @@ TEST_F(shared, iova_begins_within_a_page)
 	ASSERT_EQ(0, context_attach(&self->ctx, 'n', 0));
 	for (i = 0; i < 2; i++) {
 		size_t len = 4 * page_size - offset[i][1];
-		unsigned char *map = self->map + offset[i][1];
+		char *map = self->map + offset[i][1];
 		__u64 iova = IOVA + offset[i][0];
 
 		ASSERT_EQ(0, ioas_map(fd, self->other.ioas, map, len, iova));
