@@ -119,10 +119,11 @@ static __always_inline int dma_cache_kind(unsigned long pfn, bool pinned, unsign
 			return is_pci_p2pdma_page(page) ? -ENXIO : 0;
 		if (!PageReserved(page) || page_is_ram(pfn))
 			return 0;
-	} else if (!arch_dma_cache_is_memory(PFN_PHYS(pfn), SZ_2M - PFN_PHYS(pfn) % SZ_2M)) {
+	} else {
 		/* pfn_valid() is the same for all of it: no look at each page of a BAR */
 		*same = PAGES_PER_SUBSECTION - pfn % PAGES_PER_SUBSECTION;
-		return -ENXIO;
+		if (!arch_dma_cache_is_memory(PFN_PHYS(pfn), PFN_PHYS(*same)))
+			return -ENXIO;
 	}
 	*same = 1;
 	return arch_dma_cache_is_memory(PFN_PHYS(pfn), PAGE_SIZE) ? 1 : -ENXIO;

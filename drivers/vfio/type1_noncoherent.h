@@ -13,23 +13,23 @@
 #include <linux/sizes.h>
 #include <uapi/linux/dma_cache.h>
 
-#ifdef CONFIG_DMA_CACHE
-MODULE_IMPORT_NS(DMA_CACHE);
-
-static inline bool vfio_maintains_caches(void)
-{
-	return dma_cache_active();
-}
-
 static inline bool vfio_noncoherent(struct vfio_domain *domain)
 {
-	return domain->domain->noncoherent;
+	return dma_cache_needed(domain->domain);
 }
 
 /* Clean or flush contiguous pages, if that is @needed. */
 static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t phys, size_t size)
 {
 	return needed ? dma_cache_range(op, PHYS_PFN(phys), size >> PAGE_SHIFT) : 0;
+}
+
+#ifdef CONFIG_DMA_CACHE
+MODULE_IMPORT_NS(DMA_CACHE);
+
+static inline bool vfio_maintains_caches(void)
+{
+	return dma_cache_active();
 }
 
 /*
@@ -112,26 +112,10 @@ static inline void vfio_flush_others(struct vfio_iommu *iommu, struct vfio_domai
 	}
 	dma_cache_end(&dc);
 }
-
-/* Which domains there will be is not known yet when page frames are pinned. */
-static inline bool vfio_unreachable(const struct follow_pfnmap_args *args)
-{
-	return dma_cache_unreachable(args->pfn, args->pgprot);
-}
 #else
 static inline bool vfio_maintains_caches(void)
 {
 	return false;
-}
-
-static inline bool vfio_noncoherent(struct vfio_domain *domain)
-{
-	return false;
-}
-
-static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t phys, size_t size)
-{
-	return 0;
 }
 
 static inline int vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
@@ -157,12 +141,13 @@ static inline void vfio_flush_regions(struct vfio_dma *dma, struct list_head *re
 static inline void vfio_flush_others(struct vfio_iommu *iommu, struct vfio_domain *domain)
 {
 }
+#endif
 
+/* Which domains there will be is not known yet when page frames are pinned. */
 static inline bool vfio_unreachable(const struct follow_pfnmap_args *args)
 {
-	return false;
+	return dma_cache_unreachable(args->pfn, args->pgprot);
 }
-#endif
 
 /* Whether a group may join the domain of another one: they are enforced, or maintained, alike. */
 static inline bool vfio_same_coherency(struct vfio_domain *a, struct vfio_domain *b)
