@@ -106,7 +106,7 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_begin, DMA_CACHE);
  * is no memory and has no dirty lines. *@same becomes the number of pages from @pfn on that are
  * certainly reached like it, and may stay 1 if it is. A page that is @pinned has a struct page.
  */
-static __always_inline int dma_cache_kind(unsigned long pfn, bool pinned, unsigned long *same)
+static int dma_cache_kind(unsigned long pfn, bool pinned, unsigned long *same)
 {
 	if (pinned || pfn_valid(pfn)) {
 		struct page *page = pfn_to_page(pfn), *head;
@@ -129,11 +129,9 @@ static __always_inline int dma_cache_kind(unsigned long pfn, bool pinned, unsign
 	return arch_dma_cache_is_memory(PFN_PHYS(pfn), PAGE_SIZE) ? 1 : -ENXIO;
 }
 
-static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned long npages,
-			    int result)
+static __always_inline void dma_cache_count(struct dma_cache *dc, unsigned long pfn,
+					    unsigned long npages, int result)
 {
-	if (!npages)
-		return;
 	if (!result) {
 		dc->pages += npages;
 	} else if (result == -EFAULT || (result == -EHWPOISON && dc->op == DMA_CACHE_CLEAN)) {
@@ -146,23 +144,24 @@ static void dma_cache_count(struct dma_cache *dc, unsigned long pfn, unsigned lo
 }
 
 /* Returns @end, or an address in the first page that is not mapped. */
-static unsigned long dma_cache_lines(enum dma_cache_op op, unsigned long start, unsigned long end)
+static __always_inline unsigned long dma_cache_lines(enum dma_cache_op op, unsigned long start,
+						     unsigned long end)
 {
 	KUNIT_STATIC_STUB_REDIRECT(dma_cache_lines, op, start, end);
 	return arch_dma_cache_lines(op, start, end, dma_cache_line);
 }
 
-/* Maintain what is mapped at @addr, stepping over the pages that fault. */
-static void dma_cache_maintain(struct dma_cache *dc, void *addr, unsigned long pfn,
-			       unsigned long npages)
+/* Go on where a page faulted at @bad, and step over those that do. */
+static noinline void dma_cache_step_over(struct dma_cache *dc, unsigned long start,
+					 unsigned long bad, unsigned long pfn,
+					 unsigned long npages)
 {
-	unsigned long start = (unsigned long)addr, bad, done;
-	unsigned long end = start + npages * PAGE_SIZE;
+	unsigned long end = start + npages * PAGE_SIZE, done;
 
-	while (npages) {
-		bad = dma_cache_lines(dc->op, start, end);
+	for (;;) {
 		done = (bad - start) / PAGE_SIZE;
-		dma_cache_count(dc, pfn, done, 0);
+		if (done)
+			dma_cache_count(dc, pfn, done, 0);
 		if (done == npages)
 			return;
 		pfn += done;
@@ -172,8 +171,24 @@ static void dma_cache_maintain(struct dma_cache *dc, void *addr, unsigned long p
 				-EHWPOISON : -EFAULT);
 		pfn++;
 		npages -= done + 1;
+		if (!npages)
+			return;
 		start += (done + 1) * PAGE_SIZE;
+		bad = dma_cache_lines(dc->op, start, end);
 	}
+}
+
+/* Maintain what is mapped at @addr. */
+static __always_inline void dma_cache_maintain(struct dma_cache *dc, void *addr,
+					       unsigned long pfn, unsigned long npages)
+{
+	unsigned long start = (unsigned long)addr, end = start + npages * PAGE_SIZE;
+	unsigned long bad = dma_cache_lines(dc->op, start, end);
+
+	if (likely(bad == end))
+		dma_cache_count(dc, pfn, npages, 0);
+	else
+		dma_cache_step_over(dc, start, bad, pfn, npages);
 }
 
 /* Memory that the linear map lacks: hidden by mem= (x86). */
@@ -198,8 +213,8 @@ static void dma_cache_maintain_unmapped(struct dma_cache *dc, unsigned long pfn,
  * Returns how many pages are done: to the end of the chunk, or as far as they are alike. 0 if
  * no chunk is to begin. What has no lines needs no chunk.
  */
-static __always_inline unsigned long dma_cache_add_some(struct dma_cache *dc, unsigned long pfn,
-							unsigned long npages, bool pinned)
+static unsigned long dma_cache_add_some(struct dma_cache *dc, unsigned long pfn,
+					unsigned long npages, bool pinned)
 {
 	unsigned long most = min(npages, dc->room), n = most, same;
 	int kind = dma_cache_kind(pfn, pinned, &n);
@@ -230,15 +245,35 @@ static __always_inline unsigned long dma_cache_add_some(struct dma_cache *dc, un
 	return n;
 }
 
-static __always_inline void dma_cache_add_all(struct dma_cache *dc, unsigned long pfn,
-					      unsigned long npages, bool pinned)
+static noinline void dma_cache_add_all(struct dma_cache *dc, unsigned long pfn,
+				       unsigned long npages, bool pinned)
 {
 	unsigned long n;
 
-	for (; npages && dc->error != -EINTR; npages -= n) {
+	for (; npages; npages -= n) {
 		n = dma_cache_add_some(dc, pfn, npages, pinned);
+		if (!n)
+			return;
 		pfn += n;
 	}
+}
+
+/*
+ * Pages that have a struct page each. One by itself, in the middle of a chunk, is most of what
+ * there is in fragmented memory, and all that is around its lines counts there.
+ */
+static __always_inline void dma_cache_add_pinned(struct dma_cache *dc, unsigned long pfn,
+						 unsigned long npages)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	if (npages != 1 || is_zone_device_page(page) || PageReserved(page) ||
+	    dc->room == CHUNK_PAGES || dc->room == 1) {
+		dma_cache_add_all(dc, pfn, npages, true);
+		return;
+	}
+	dma_cache_maintain(dc, __va(PFN_PHYS(pfn)), pfn, 1);
+	dc->room--;
 }
 
 /**
@@ -261,21 +296,35 @@ void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages
 EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
 
 /**
- * dma_cache_add_pinned() - maintain the caches for pages that have a struct page each
+ * dma_cache_add_runs() - maintain the caches for runs of pages that have a struct page each
  * @dc: of dma_cache_begin()
- * @pfn: page frame of the first page
- * @npages: how many pages
+ * @pfns: first page frame of each run
+ * @npfns: how many pages each run has
+ * @skip: how many pages to leave out at the beginning
+ * @npages: how many pages come after them
  *
- * As dma_cache_add(), but does not ask whether there is a struct page: in fragmented memory
- * that would cost as much as all the rest around the lines of a page.
+ * As dma_cache_add() of each run, but does not ask whether there is a struct page. In fragmented
+ * memory that, and a call for each page, would cost as much as all the rest around the lines.
  *
  * Context: May sleep. The pages are pinned, or reserved.
  */
-void dma_cache_add_pinned(struct dma_cache *dc, unsigned long pfn, unsigned long npages)
+void dma_cache_add_runs(struct dma_cache *dc, const unsigned long *pfns, const u32 *npfns,
+			unsigned long skip, unsigned long npages)
 {
-	dma_cache_add_all(dc, pfn, npages, true);
+	unsigned long i, n;
+
+	for (i = 0; npages; i++) {
+		if (skip >= npfns[i]) {
+			skip -= npfns[i];
+			continue;
+		}
+		n = min(npages, npfns[i] - skip);
+		dma_cache_add_pinned(dc, pfns[i] + skip, n);
+		skip = 0;
+		npages -= n;
+	}
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_add_pinned, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_add_runs, DMA_CACHE);
 
 /**
  * dma_cache_clean_pages() - clean pages that GUP has pinned

@@ -112,6 +112,15 @@ static unsigned long dma_cache_no_lines(enum dma_cache_op op, unsigned long star
 	return end;
 }
 
+/* What dma_cache_lines() does where the cache instructions of the CPU fault. */
+static unsigned long dma_cache_lines_fault(enum dma_cache_op op, unsigned long start,
+					   unsigned long end)
+{
+	struct dma_cache_fixture *f = kunit_get_current_test()->priv;
+
+	return f->hole >= start && f->hole < end ? f->hole : end;
+}
+
 /* One range, or many: the fences are as many as the pages need. */
 static void dma_cache_chunks_test(struct kunit *test)
 {
@@ -193,6 +202,45 @@ static void dma_cache_runs_test(struct kunit *test)
 	dma_cache_expect_run(test, 1, f->pfn + 10, MOST_PAGES - 5, 0);
 	dma_cache_expect_run(test, 2, f->pfn + MOST_PAGES + 5, 5, 0);
 	KUNIT_EXPECT_EQ(test, f->runs[0].op, DMA_CACHE_FLUSH);
+}
+
+/* Runs of which the first pages are left out, and pages that are alone, to the end of a chunk */
+static void dma_cache_add_runs_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	unsigned long pfn = f->pfn, pfns[] = { pfn, pfn + 10, pfn + 30, pfn + 40, pfn + 50 };
+	u32 npfns[] = { 1, 5, 1, 4, 1 };
+	struct dma_cache dc;
+	unsigned int i;
+
+	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
+	dma_cache_add_runs(&dc, pfns, npfns, 3, 6);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	KUNIT_EXPECT_EQ(test, dc.pages, 6);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, 3);
+	dma_cache_expect_run(test, 0, pfn + 12, 3, 0);
+	dma_cache_expect_run(test, 1, pfn + 30, 1, 0);
+	dma_cache_expect_run(test, 2, pfn + 40, 2, 0);
+
+	f->nr_runs = 0;
+	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
+	for (i = 0; i < MOST_PAGES + 1; i++)
+		dma_cache_add_runs(&dc, &pfn, npfns, 0, 1);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	KUNIT_EXPECT_EQ(test, dc.pages, MOST_PAGES + 1);
+	KUNIT_EXPECT_EQ(test, dc.lines, (MOST_PAGES + 1) * PAGE_LINES);
+	KUNIT_EXPECT_EQ(test, dc.chunks, 2);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, MOST_PAGES + 1);
+
+	kunit_activate_static_stub(test, dma_cache_lines, dma_cache_lines_fault);
+	f->hole = (unsigned long)page_address(f->block) + 10 * PAGE_SIZE;
+	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
+	npfns[1] = 1;
+	dma_cache_add_runs(&dc, pfns, npfns, 0, 3);
+	kunit_deactivate_static_stub(test, dma_cache_lines);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), -EFAULT);
+	KUNIT_EXPECT_EQ(test, dc.pages, 2);
+	KUNIT_EXPECT_EQ(test, dc.failed, 1);
 }
 
 static void dma_cache_empty_test(struct kunit *test)
@@ -384,15 +432,6 @@ static int dma_cache_set_mapped(struct page *page, bool mapped)
 
 	flush_tlb_kernel_range(addr, addr + PAGE_SIZE);
 	return ret;
-}
-
-/* What dma_cache_lines() does where the cache instructions of the CPU fault. */
-static unsigned long dma_cache_lines_fault(enum dma_cache_op op, unsigned long start,
-					   unsigned long end)
-{
-	struct dma_cache_fixture *f = kunit_get_current_test()->priv;
-
-	return f->hole >= start && f->hole < end ? f->hole : end;
 }
 
 /*
@@ -738,6 +777,7 @@ static struct kunit_case __refdata dma_cache_cases[] = {
 	KUNIT_CASE(dma_cache_chunks_test),
 	KUNIT_CASE(dma_cache_killed_test),
 	KUNIT_CASE(dma_cache_runs_test),
+	KUNIT_CASE(dma_cache_add_runs_test),
 	KUNIT_CASE(dma_cache_empty_test),
 	KUNIT_CASE(dma_cache_keeps_content_test),
 	KUNIT_CASE(dma_cache_instruction_test),

@@ -139,26 +139,6 @@ void iopt_noncoherent_split(struct iopt_area *area, struct iopt_area *lhs, struc
 	iopt_noncoherent_entered(rhs, pages);
 }
 
-/* Part of a batch */
-static void add_batch(struct dma_cache *dc, const struct pfn_batch *batch, unsigned long first,
-		      unsigned long npages)
-{
-	unsigned int cur;
-
-	for (cur = 0; npages; cur++) {
-		unsigned long n;
-
-		if (first >= batch->npfns[cur]) {
-			first -= batch->npfns[cur];
-			continue;
-		}
-		n = min(npages, batch->npfns[cur] - first);
-		dma_cache_add_pinned(dc, batch->pfns[cur] + first, n);
-		first = 0;
-		npages -= n;
-	}
-}
-
 static int maintain_batch(enum dma_cache_op op, struct iopt_pages *pages,
 			  const struct pfn_batch *batch, unsigned long start_index,
 			  unsigned long npages)
@@ -172,8 +152,9 @@ static int maintain_batch(enum dma_cache_op op, struct iopt_pages *pages,
 	interval_tree_for_each_span(&span, &pages->noncoherent_itree, start_index,
 				    start_index + npages - 1)
 		if (span.is_hole)
-			add_batch(&dc, batch, span.start_hole - start_index,
-				  span.last_hole - span.start_hole + 1);
+			dma_cache_add_runs(&dc, batch->pfns, batch->npfns,
+					   span.start_hole - start_index,
+					   span.last_hole - span.start_hole + 1);
 	return dma_cache_end(&dc);
 }
 
@@ -273,16 +254,21 @@ static void add_held(struct dma_cache *dc, struct iopt_pages *pages, unsigned lo
 		     unsigned long last_index, bool accessed)
 {
 	struct held_pfns held;
-	unsigned int i, n;
+	u32 npfns[ARRAY_SIZE(held.pfns)];
+	unsigned int i, runs;
 
 	while (index <= last_index) {
 		index = accessed ? get_accessed(&held, pages, index, last_index) :
 				   get_mapped(&held, pages, index, last_index);
-		for (i = 0; i < held.nr; i += n) {
-			for (n = 1; i + n < held.nr && held.pfns[i + n] == held.pfns[i] + n; n++)
-				;
-			dma_cache_add_pinned(dc, held.pfns[i], n);
+		for (i = 0, runs = 0; i < held.nr; i++) {
+			if (runs && held.pfns[i] == held.pfns[runs - 1] + npfns[runs - 1]) {
+				npfns[runs - 1]++;
+			} else {
+				held.pfns[runs] = held.pfns[i];
+				npfns[runs++] = 1;
+			}
 		}
+		dma_cache_add_runs(dc, held.pfns, npfns, 0, held.nr);
 	}
 }
 

@@ -17,6 +17,7 @@
 #include <linux/highmem.h>
 #include <linux/iommu.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -160,15 +161,33 @@ static void maintained(void *data, enum dma_cache_op op, unsigned long pfn,
 	}
 }
 
-int mock_shadow_register(void)
+static DEFINE_MUTEX(register_lock);
+static bool registered;
+
+/* Before the first device that needs it: a kernel without one is as fast as others. */
+int mock_shadow_begin(unsigned long dev_flags)
 {
-	return register_trace_dma_cache_pages(maintained, NULL);
+	int rc = 0;
+
+	if (!(dev_flags & MOCK_SHADOW_DEVICE_FLAGS))
+		return 0;
+	mutex_lock(&register_lock);
+	if (!registered)
+		rc = register_trace_dma_cache_pages(maintained, NULL);
+	if (!rc)
+		registered = true;
+	mutex_unlock(&register_lock);
+	return rc;
 }
 
-void mock_shadow_unregister(void)
+/* When no device is left */
+void mock_shadow_end(void)
 {
+	if (!registered)
+		return;
 	unregister_trace_dma_cache_pages(maintained, NULL);
 	tracepoint_synchronize_unregister();
+	registered = false;
 }
 
 void mock_shadow_init(struct mock_shadow *sh, struct iommu_domain *domain, struct xarray *pfns,

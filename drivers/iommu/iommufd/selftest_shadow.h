@@ -39,8 +39,8 @@ int iommufd_mock_dma_rw(struct iommu_domain *domain, u64 iova, void *buf, size_t
 /* Of the mock: the shadow of the paging domain that translates for @domain, or NULL */
 struct mock_shadow *mock_shadow_of(struct iommu_domain *domain);
 
-int mock_shadow_register(void);
-void mock_shadow_unregister(void);
+int mock_shadow_begin(unsigned long dev_flags);
+void mock_shadow_end(void);
 void mock_shadow_init(struct mock_shadow *sh, struct iommu_domain *domain, struct xarray *pfns,
 		      unsigned long dev_flags);
 void mock_shadow_free(struct mock_shadow *sh);
@@ -57,12 +57,12 @@ int mock_shadow_test(struct iommufd_ucmd *ucmd);
 #define mock_shadow_iotlb_sync NULL
 #define mock_shadow_flush_iotlb_all NULL
 
-static inline int mock_shadow_register(void)
+static inline int mock_shadow_begin(unsigned long dev_flags)
 {
 	return 0;
 }
 
-static inline void mock_shadow_unregister(void)
+static inline void mock_shadow_end(void)
 {
 }
 

@@ -56,6 +56,7 @@ class Hook:
     machine: str = ""
     suite: str = ""
     test: str = ""
+    config: str = ""        # the CONFIG= under which the test is red
 
     @property
     def mutation(self) -> bool:
@@ -103,7 +104,9 @@ def read_hook(patch: Path, machines: dict[str, tables.Machine], tests: list[Test
     where = f"{patch.name}: “{trailer}: {found[0]}”"
     if found[0] in (STRUCTURE, DOCUMENTS) and trailer == "Red-without":
         return Hook(patch, trailer, found[0])
-    words = found[0].split(maxsplit=2)
+    words, config = found[0].split(maxsplit=2), ""
+    if words[0].startswith("CONFIG="):
+        config, words = words[0].removeprefix("CONFIG="), found[0].split(maxsplit=3)[1:]
     if words[0] == UNIT and len(words) == 2:
         hook = Hook(patch, trailer, found[0], test=words[1])
         if not unit_tests(hook).countTestCases():
@@ -111,8 +114,10 @@ def read_hook(patch: Path, machines: dict[str, tables.Machine], tests: list[Test
         return hook
     if len(words) != 3:
         fail(f"{where} is none of “{STRUCTURE}”, “{DOCUMENTS}”, “{UNIT} <test>” and "
-             "“<machine> <suite> <test>”")
-    hook = Hook(patch, trailer, found[0], *words)
+             "“[CONFIG=<name>] <machine> <suite> <test>”")
+    hook = Hook(patch, trailer, found[0], words[0], words[1], words[2], config)
+    if config not in settings.CONFIGS:
+        fail(f"{where}: there is no CONFIG={config}")
     if hook.machine not in machines:
         fail(f"{where}: machines.toml has no {hook.machine}")
     if not any(test.suite == hook.suite and hook.machine in test.machines for test in tests):
@@ -273,8 +278,8 @@ def table(outcomes: list[Outcome]) -> str:
 
 def mutate() -> int:
     """Take each patch of HOOK= away, put each defect in, and see a test go red."""
-    if KERNEL != "patched" or CONFIG:
-        fail("make mutate is for the patched kernel alone: without KERNEL= and CONFIG=")
+    if KERNEL != "patched":
+        fail("make mutate is for the patched kernel alone: without KERNEL=")
     machines = tables.all_machines()
     tests = tables.all_tests(machines)
     base = tree.lay("patched")
@@ -282,6 +287,9 @@ def mutate() -> int:
               for name in group.patches]
     patches = {path.name: path for path in [*series, *mutations()]}
     hooks = [read_hook(patches[name], machines, tests) for name in chosen(list(patches))]
+    hooks = [hook for hook in hooks if hook.config == CONFIG]
+    if not hooks:
+        fail(f"no trailer of HOOK={HOOK} is for CONFIG={CONFIG}")
     if tree.dirty("patched"):
         fail(f"{TREES['patched']} has uncommitted changes: commit them there first\n"
              f"{tree.dirty('patched')}")

@@ -69,16 +69,24 @@ class Programs(unittest.TestCase):
 
     def test_recorded_mappings(self) -> None:
         self.assertEqual(set(MAPPED), set(bench.MAPPED))
-        self.assertEqual({cost.cleaned for cost in MAPPED.values()}, {(1 << 30) // 64})
+        self.assertEqual({cost.lines for cost in MAPPED.values()}, {(1 << 30) // 64})
 
     def test_other_units_are_refused(self) -> None:
         with self.assertRaisesRegex(Error, "query: the machine counts ticks"):
             bench.medians(FAULTS.replace("unit=instructions", "unit=ticks", 1))
         nanoseconds = DMA.replace("unit=instructions", "unit=ns")
-        with self.assertRaisesRegex(Error, "4K, 1 domains: the machine counts ns"):
+        with self.assertRaisesRegex(Error, "4K, 1 domain: the machine counts ns"):
             bench.mappings(nanoseconds)
         with self.assertRaisesRegex(Error, "longest stretch: the machine counts ns"):
             bench.longest({"m": DMA}, {"m": nanoseconds})
+        with self.assertRaisesRegex(Error, "killed process: the machine counts ns"):
+            bench.killed({"m": DMA}, {"m": nanoseconds})
+
+    def test_killed(self) -> None:
+        lines = bench.killed({"m": NOTHING}, {"m": DMA}).splitlines()
+        self.assertEqual(len(lines), 1 + DMA.count("memtype-dma-killed:"))
+        self.assertEqual({tuple(line.split()[1:3]) for line in lines[1:]},
+                         {(space, size) for space in ("iommufd", "type1") for size in "18"})
 
     def test_longest(self) -> None:
         self.assertEqual(len(bench.longest({"m": NOTHING}, {"m": DMA}).splitlines()), 3)
@@ -125,28 +133,36 @@ class Goals(unittest.TestCase):
         with self.assertRaisesRegex(Error, "m: not all DMA was measured with KERNEL=base"):
             bench.dma_rows({"m": {}}, {"m": MAPPED})
 
-    def goals(self, machine: str, change: dict[str, int]) -> set[str]:
-        """Of a machine on which mapping 4K pages in two domains costs what `change` says."""
-        base = {key: bench.Mapping(1000, 1000, 0, 0) for key in bench.MAPPED}
-        lines = 0 if machine in bench.coherent_machines() else 64
-        costs = {key: bench.Mapping(1000, 1000, lines, lines) for key in bench.MAPPED}
-        costs["4K", 2] = dataclasses.replace(costs["4K", 2], **change)
-        rows = bench.dma_rows({machine: base}, {machine: costs})
+    def goals(self, machine: str, what: str, instructions: int, lines: int | None = None
+              ) -> set[str]:
+        """Of a machine on which something costs other than anything else, or than on the base."""
+        base = {key: bench.Cost(1 << 20, 0) for key in bench.MAPPED}
+        cost = bench.Cost(1 << 20, 0 if machine in bench.coherent_machines() else 64)
+        changed = bench.Cost((1 << 20) + instructions, cost.lines if lines is None else lines)
+        rows = bench.dma_rows({machine: base},
+                              {machine: {**dict.fromkeys(bench.MAPPED, cost), what: changed}})
         return {row.what for row in rows if row.goal == "missed"}
 
     def test_coherent_dma(self) -> None:
         name = bench.coherent_machines()[0]
-        self.assertEqual(self.goals(name, {"map": 1005, "unmap": 1006}), {"unmap 4K, 2 domains"})
-        self.assertEqual(self.goals(name, {"cleaned": 1}), {"map 4K, 2 domains"})
+        self.assertEqual(self.goals(name, "map 4K, 2 domains", 5200), set())
+        self.assertEqual(self.goals(name, "map 4K, 2 domains", 5300), {"map 4K, 2 domains"})
+        self.assertEqual(self.goals(name, "detach 2M", 0, 1), {"detach 2M"})
 
     def test_noncoherent_dma(self) -> None:
-        self.assertEqual(self.goals("m", {"map": 5000}), set())
-        self.assertEqual(self.goals("m", {"cleaned": 128}), {"map 4K, 2 domains"})
-        self.assertEqual(self.goals("m", {"flushed": 0}), {"unmap 4K, 2 domains"})
-        rows = bench.dma_rows({"m": MAPPED}, {"m": MAPPED})
-        self.assertEqual([row.goal for row in rows], ["-", "-", "met", "met"] * 2)
-        with self.assertRaisesRegex(Error, "m: no cache line was maintained"):
-            bench.dma_rows({"m": MAPPED}, {"m": bench.mappings(NOTHING)})
+        pages = 1 << 18
+        for what, beyond in (("map 4K, 1 domain", 72), ("attach 4K", 72), ("unmap 2M, 1 domain", 1),
+                             ("detach pinned 4K", 60), ("detach pinned 2M", 1)):
+            with self.subTest(what):
+                self.assertEqual(self.goals("x86-amd", what, beyond * pages), set())
+                self.assertEqual(self.goals("x86-amd", what, (beyond + 1) * pages), {what})
+        lines = 7 * 16 * pages
+        self.assertEqual(self.goals("x86-amd", "attach 4K", lines, 64 * pages), set())
+        self.assertEqual(self.goals("x86-amd", "map 4K, 2 domains", 0, 128), {"map 4K, 2 domains"})
+        self.assertEqual(self.goals("x86-amd", "unmap 4K, 2 domains", 0, 65),
+                         {"unmap 4K, 2 domains"})
+        with self.assertRaisesRegex(Error, "x86-amd: map 4K, 1 domain: no cache line was maint"):
+            bench.dma_rows({"x86-amd": MAPPED}, {"x86-amd": bench.mappings(NOTHING)})
 
     def test_loops(self) -> None:
         for values, lines, size, goal in (
@@ -166,18 +182,18 @@ class Report(unittest.TestCase):
         with tempfile.TemporaryDirectory() as scratch:
             for kernel, ktap in (("base", base), ("patched", patched)):
                 out = Path(scratch) / "bench" / kernel
-                (out / "m").mkdir(parents=True)
-                (out / "m/kvm.memtype_bench.ktap").write_text(ktap)
-                (out / "m/iommu.dma_cache_bench.ktap").write_text(
+                (out / "x86-amd").mkdir(parents=True)
+                (out / "x86-amd/kvm.memtype_bench.ktap").write_text(ktap)
+                (out / "x86-amd/iommu.dma_cache_bench.ktap").write_text(
                     DMA if kernel == "patched" else NOTHING)
                 (out / "matrix.json").write_text(json.dumps(
-                    {"environment": {}, "machines": {"m": {}}}))
+                    {"environment": {}, "machines": {"x86-amd": {}}}))
             (Path(scratch) / "bench/lines.txt").write_text(loops)
             with mock.patch.object(bench, "OUT", Path(scratch)), \
                     contextlib.redirect_stdout(io.StringIO()) as said:
                 code = bench.report()
             results = json.loads((Path(scratch) / "bench.json").read_text())["results"]
-        self.assertEqual(len(results), len(bench.MEASURED) + 2 * len(bench.MAPPED))
+        self.assertEqual(len(results), len(bench.MEASURED) + len(bench.MAPPED))
         return code, said.getvalue()
 
     def test_exit_status(self) -> None:

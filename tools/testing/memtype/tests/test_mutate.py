@@ -317,6 +317,18 @@ class Mutate(unittest.TestCase):
                 self.assertIn(said, self.error())
                 self.assertIn("0002-mm-Second.patch", self.error("2"))
 
+    def test_trailers_of_a_configuration(self) -> None:
+        """CONFIG=debug proves those that name it, and no others."""
+        self.git("commit", "-q", "--amend", "-m",
+                 f"mm: Second\n\nWhy.\n\nRed-without: CONFIG=debug {FIRST}")
+        self.head = self.git("rev-parse", "HEAD")
+        self.format()
+        self.assertEqual(self.run_mutate(), (0, [("red", "fail: why fail")]))
+        self.assertIn("no trailer of HOOK=2 is for CONFIG=", self.error("2"))
+        with mock.patch.object(mutate, "CONFIG", "debug"):
+            self.assertEqual(self.run_mutate(), (1, [("green", "pass: why pass")]))
+            self.assertIn("no trailer of HOOK=1 is for CONFIG=debug", self.error("1"))
+
     def test_refuses_uncommitted_edits(self) -> None:
         self.kconfig.write_text("# mine\n")
         self.assertIn("uncommitted changes", self.error())
