@@ -201,35 +201,58 @@ void iopt_noncoherent_flush(struct iopt_area *area, struct iopt_pages *pages,
 		maintain_batch(DMA_CACHE_FLUSH, pages, batch, start_index, npages);
 }
 
-/* Page frames that somebody holds, of indexes in a row */
-struct held_pfns {
+/* Runs of page frames that somebody holds, of indexes in a row */
+struct held_runs {
 	unsigned long pfns[32];
+	u32 npfns[32];
 	unsigned int nr;
+	unsigned long next;	/* what would go on with the last run */
+	unsigned long npages;
 };
 
-/* Of those from @index on that accesses hold. Returns the index after them. */
-static unsigned long get_accessed(struct held_pfns *held, struct iopt_pages *pages,
-				  unsigned long index, unsigned long last_index)
+/* How many pages are looked for before they are maintained */
+#define HELD_PAGES	(SZ_2M / PAGE_SIZE)
+
+/* Returns false if there is no room for another run. */
+static bool add_pfn(struct held_runs *held, unsigned long pfn)
+{
+	unsigned int nr = held->nr;
+
+	if (nr && pfn == held->next) {
+		held->npfns[nr - 1]++;
+	} else if (nr < ARRAY_SIZE(held->pfns)) {
+		held->pfns[nr] = pfn;
+		held->npfns[nr] = 1;
+		held->nr = nr + 1;
+	} else {
+		return false;
+	}
+	held->next = pfn + 1;
+	held->npages++;
+	return true;
+}
+
+/* Of indexes that accesses hold. */
+static void get_accessed(struct held_runs *held, struct iopt_pages *pages, unsigned long index,
+			 unsigned long last_index)
 {
 	XA_STATE(xas, &pages->pinned_pfns, index);
 	void *entry;
 
-	held->nr = 0;
 	rcu_read_lock();
-	while (held->nr < ARRAY_SIZE(held->pfns) && index <= last_index) {
-		entry = xas_next(&xas);
-		if (xas_retry(&xas, entry))
-			continue;
-		held->pfns[held->nr++] = xa_to_value(entry);
-		index++;
+	for (; index <= last_index; index++) {
+		do
+			entry = xas_next(&xas);
+		while (xas_retry(&xas, entry));
+		if (!add_pfn(held, xa_to_value(entry)))
+			break;
 	}
 	rcu_read_unlock();
-	return index;
 }
 
-/* Of those from @index on that an area's domain holds. Returns the index after them. */
-static unsigned long get_mapped(struct held_pfns *held, struct iopt_pages *pages,
-				unsigned long index, unsigned long last_index)
+/* Of indexes that the domain of the area at @index holds. */
+static void get_mapped(struct held_runs *held, struct iopt_pages *pages, unsigned long index,
+		       unsigned long last_index)
 {
 	struct interval_tree_node *node =
 		interval_tree_iter_first(&pages->domains_itree, index, index);
@@ -241,34 +264,29 @@ static unsigned long get_mapped(struct held_pfns *held, struct iopt_pages *pages
 		iova += (index - iopt_area_index(area)) * PAGE_SIZE - page_offset;
 		page_offset = 0;
 	}
-	for (held->nr = 0; held->nr < ARRAY_SIZE(held->pfns) && index <= last_index; index++) {
-		held->pfns[held->nr++] =
-			PHYS_PFN(iommu_iova_to_phys(area->storage_domain, iova));
+	for (; index <= last_index; index++) {
+		if (!add_pfn(held, PHYS_PFN(iommu_iova_to_phys(area->storage_domain, iova))))
+			break;
 		iova += PAGE_SIZE - page_offset;
 		page_offset = 0;
 	}
-	return index;
 }
 
 static void add_held(struct dma_cache *dc, struct iopt_pages *pages, unsigned long index,
 		     unsigned long last_index, bool accessed)
 {
-	struct held_pfns held;
-	u32 npfns[ARRAY_SIZE(held.pfns)];
-	unsigned int i, runs;
-
 	while (index <= last_index) {
-		index = accessed ? get_accessed(&held, pages, index, last_index) :
-				   get_mapped(&held, pages, index, last_index);
-		for (i = 0, runs = 0; i < held.nr; i++) {
-			if (runs && held.pfns[i] == held.pfns[runs - 1] + npfns[runs - 1]) {
-				npfns[runs - 1]++;
-			} else {
-				held.pfns[runs] = held.pfns[i];
-				npfns[runs++] = 1;
-			}
-		}
-		dma_cache_add_runs(dc, held.pfns, npfns, 0, held.nr);
+		unsigned long last = min(last_index, index + HELD_PAGES - 1);
+		struct held_runs held;
+
+		held.nr = 0;
+		held.npages = 0;
+		if (accessed)
+			get_accessed(&held, pages, index, last);
+		else
+			get_mapped(&held, pages, index, last);
+		dma_cache_add_runs(dc, held.pfns, held.npfns, 0, held.npages);
+		index += held.npages;
 	}
 }
 
