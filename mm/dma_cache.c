@@ -10,6 +10,7 @@
 #include <linux/debugfs.h>
 #include <linux/dma_cache.h>
 #include <linux/export.h>
+#include <linux/fault-inject.h>
 #include <linux/init.h>
 #include <linux/io.h>
 #include <linux/iommu_coherency.h>
@@ -58,10 +59,22 @@ bool dma_cache_active(void)
 }
 EXPORT_SYMBOL_NS_GPL(dma_cache_active, DMA_CACHE);
 
+/* Whether this task was killed, or a test wants a clean to fail as if it had been */
+static bool dma_cache_killed(void)
+{
+#if IS_ENABLED(CONFIG_IOMMUFD_TEST)
+	static struct fault_attr fault;		/* by fail-nth only */
+
+	if (should_fail(&fault, 1))
+		return true;
+#endif
+	return fatal_signal_pending(current);
+}
+
 /* Pages are cleaned for a mapping, which a task that was killed no longer makes: false. */
 static bool dma_cache_chunk_begin(struct dma_cache *dc)
 {
-	if (dc->op == DMA_CACHE_CLEAN && fatal_signal_pending(current)) {
+	if (dc->op == DMA_CACHE_CLEAN && dma_cache_killed()) {
 		dc->error = -EINTR;
 		return false;
 	}

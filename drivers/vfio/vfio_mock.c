@@ -79,7 +79,7 @@ static int vfio_mock_dma(struct vfio_mock *mock, void __user *arg)
 
 static int vfio_mock_pin(struct vfio_mock *mock, void __user *arg)
 {
-	struct page *page;
+	struct page *other = ZERO_PAGE(0), *pages[2] = { NULL, other };
 	u64 iova;
 	int ret;
 
@@ -89,7 +89,9 @@ static int vfio_mock_pin(struct vfio_mock *mock, void __user *arg)
 	guard(mutex)(&mock->lock);
 	if (mock->pinned)
 		return -EBUSY;
-	ret = vfio_pin_pages(&mock->vdev, iova, 1, IOMMU_READ | IOMMU_WRITE, &page);
+	/* Only the first one is VFIO's to write. */
+	ret = vfio_pin_pages(&mock->vdev, iova, 1, IOMMU_READ | IOMMU_WRITE, pages);
+	WARN_ON(pages[1] != other);
 	if (ret < 0)
 		return ret;
 	mock->pinned = true;

@@ -172,8 +172,6 @@ static int maintain_batch(enum dma_cache_op op, struct iopt_pages *pages,
 int iopt_noncoherent_clean(struct iopt_pages *pages, const struct pfn_batch *batch,
 			   unsigned long start_index)
 {
-	if (iommufd_should_fail())
-		return -EFAULT;
 	return maintain_batch(DMA_CACHE_CLEAN, pages, batch, start_index, batch->total_pfns);
 }
 
@@ -351,8 +349,6 @@ int iopt_noncoherent_pin(struct iopt_pages *pages, struct page **out_pages,
 
 	if (!dma_cache_active())
 		return 0;
-	if (iommufd_should_fail())
-		return -EFAULT;
 	interval_tree_for_each_span(&span, &pages->noncoherent_itree, start_index, last_index)
 		if (span.is_hole && !rc)
 			rc = dma_cache_clean_pages(out_pages + (span.start_hole - start_index),

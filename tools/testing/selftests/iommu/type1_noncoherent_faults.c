@@ -127,8 +127,10 @@ static void attach_and_fail(struct __test_metadata *_metadata, struct rig *rig, 
 		done = maintained(rig);
 		if (ret) {
 			/* What others map is flushed as a whole, once the replay has begun. */
-			EXPECT_EQ(pins && done.clean.pages > PROBE ? PAGES + PROBE :
-				  done.clean.pages, done.flush.pages);
+			bool begun = done.clean.pages > PROBE || ret == -EINTR;
+
+			EXPECT_EQ(pins && begun ? PAGES + PROBE : done.clean.pages,
+				  done.flush.pages);
 			undone |= done.clean.pages > PROBE;
 		} else {
 			/* Without memory for it there is no probe. */
@@ -170,6 +172,36 @@ TEST_F(type1, emulated_attach_fails)
 		ASSERT_EQ(0, map_at(rig, IOVA + i * page_size, rig->memory + i * page_size,
 				    page_size));
 	attach_and_fail(_metadata, rig, 0);
+}
+
+/* Nothing is left of what an emulated device could not pin: not in memory, nor in its array. */
+TEST_F(type1, emulated_pin_fails)
+{
+	struct rig *rig = &self->rig;
+	bool hit = true, uncleaned = false;
+	__u64 iova = IOVA + page_size;
+	unsigned int n;
+
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_EMULATED));
+	ASSERT_EQ(0, map(rig));
+	for (n = 1; hit; n++) {
+		int *device = &rig->device[VFIO_MOCK_EMULATED], ret;
+
+		maintained(rig);
+		faults_on(rig->nth, n);
+		ret = ioctl(*device, VFIO_MOCK_PIN, &iova) ? errno : 0;
+		hit = faults_off(rig->nth);
+		if (ret) {
+			EXPECT_TRUE(hit);
+			uncleaned |= ret == EINTR;
+			EXPECT_EQ(0, maintained(rig).clean.pages);
+		} else {
+			ASSERT_EQ(0, ioctl(*device, VFIO_MOCK_UNPIN));
+			EXPECT_MAINTAINED(1, 1);
+		}
+		EXPECT_EQ(0, check_rig(rig, 0));
+	}
+	EXPECT_TRUE(uncleaned);
 }
 
 /* More pages than type1 pins at a time: errors come when others were mapped already. */
