@@ -15,8 +15,10 @@ static struct order order;
 #define IN_IOMMUFD	" domain=0xffff888000b3eca0"
 #define IN_TYPE1	" domain=0xffff888000b7dca0"
 #define IN_COHERENT	" domain=0xffff888000c01ca0"
+#define IN_OBJECT	" object=0xffff888000d12000 first=0x0 last=0x1"
 #define AT		" iova=0x1400000"
 #define RANGE		" page=0xffff88807cc08000 n=0x200"
+#define BEGINNING	" page=0xffff88807cc08000 n=0x2"
 #define LIST		" pages={0xffff88807eb2b4c0,0xffff888004a85e00}"
 #define COUNTS		" chunks=1 skipped=0 failed=0 error=0"
 
@@ -60,6 +62,18 @@ static const struct {
 	  IN_COHERENT AT " size=0x200000" },
 	{ 'y', TASK "3013: sync: (iommu_unmap+0x5b/0x70 <- mock_shadow_iotlb_sync)" IN_COHERENT },
 	{ 'w', TASK "3015: free: (iommu_domain_free+0x0/0x40)" IN_COHERENT },
+	/* An access to two of IOMMUFD's pages, where the trace shows more than these */
+	{ 'i', TASK "2995: dma_cache_pages: op=clean pfn=0x200 npages=2 result=done" },
+	{ 'I', TASK "2996: dma_cache_done: op=clean pages=2 lines=128" COUNTS },
+	{ 'a', TASK "2997: access: (iopt_area_add_access+0x16b/0x2c0 <- iopt_noncoherent_pin)"
+	  IN_OBJECT " ret=0 pages={0xffff88807cc08000,0xffff88807cc08040,0x0}" },
+	{ 'A', TASK "2998: access: (iopt_area_add_access+0x16b/0x2c0 <- iopt_noncoherent_pin)"
+	  IN_OBJECT " ret=-4 pages={0xffff88807cc08000,0xffff88807cc08040,0x0}" },
+	{ 'b', TASK "3004: access_end: (iopt_noncoherent_unpin+0x0/0x110)" IN_OBJECT },
+	{ 'j', TASK "3005: dma_cache_pages: op=flush pfn=0x200 npages=2 result=done" },
+	{ 'J', TASK "3006: dma_cache_done: op=flush pages=2 lines=128" COUNTS },
+	{ 'P', TASK "3007: unpin: (unpin_user_page_range_dirty_lock+0x0/0x240)"
+	  BEGINNING },
 	/* None of it */
 	{ 'L', "CPU:1 [LOST 5 EVENTS]" },
 	{ 'X', TASK "  3333: something: new" },
@@ -105,6 +119,25 @@ static const struct recorded {
 	{ "needless",			"hcCkelypwe", false },
 	{ "needless",			"hkelyfFpwe", false },
 	{ "clean-missing",		"kelypwe", false },	/* it is not said to be coherent */
+	/* Accesses, alone and with a domain that comes or goes meanwhile */
+	{ NULL,				"iIaebjJPe", false },
+	{ "clean-missing",		"aebjJPe", false },
+	{ "clean-missing",		"iIeaebjJPe", false },
+	{ "clean-not-complete",		"iaIebjJPe", false },
+	{ "flush-missing",		"iIaebe", false },
+	{ "unpin-before-flush",		"iIaebPjJe", false },
+	{ "unpin-while-mapped",		"iIaePbjJe", false },
+	{ "never-unmapped",		"iIae", false },
+	{ "inconsistent",		"iIAebjJPe", false },		/* it failed */
+	{ "needless",			"iIaejJebjJPe", false },
+	{ NULL,				"cCmeaebeusfFpere", false },
+	{ "needless",			"cCmeiIaebeusfFpere", false },
+	{ "flush-before-unmap",		"cCmeaebjJeusfFpere", false },
+	{ NULL,				"cCmeaeusfFebjJpere", false },
+	{ "unpin-while-mapped",		"cCmeaeusfFpebjJere", false },
+	{ "flush-missing",		"cCmeaeusfFebepere", false },
+	{ NULL,				"iIaecCmebeusfFpere", false },
+	{ "clean-missing",		"iIaemebeusfFpere", false },
 };
 
 static void run_recorded(const struct recorded *r)

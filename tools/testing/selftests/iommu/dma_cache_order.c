@@ -154,7 +154,6 @@ static void case_access(struct bench *b)
 	STEP(map_memory(b));
 	STEP(access_create(b->fd, b->ioas, &access));
 	STEP(access_pin(b->fd, access, IOVA, PAGES * SZ_4K, &id));
-	order.accessed = PAGES;
 	STEP(detach(b));
 	STEP(attach(b, b->ioas));
 	STEP(detach(b));
@@ -173,7 +172,6 @@ static void case_accesses(struct bench *b)
 	STEP(access_create(b->fd, b->ioas, &access));
 	STEP(access_pin(b->fd, access, IOVA + 10 * SZ_4K, 20 * SZ_4K, &id[0]));
 	STEP(access_pin(b->fd, access, IOVA + 50 * SZ_4K, 20 * SZ_4K, &id[1]));
-	order.accessed = 2 * 20;
 	STEP(detach(b));
 	STEP(access_unpin(b->fd, access, id[0]));
 	STEP(access_unpin(b->fd, access, id[1]));
@@ -471,11 +469,12 @@ static const struct directed {
 	{ "replace", case_replace, ANY, NONE,
 	  " end" CLEAN " map1 end map2" UNMAP(1) " free1 end" UNMAP(2) FLUSH " unpin free2 end" },
 	{ "access", case_access, ANY, NONE,
-	  " end" CLEAN " map1 end" UNMAP(1) FLUSH " free1 end"
-	  CLEAN " map2 end" UNMAP(2) FLUSH " free2 end" FLUSH " unpin end" },
+	  " end" CLEAN " map1 end access end" UNMAP(1) FLUSH " free1 end"
+	  CLEAN " map2 end" UNMAP(2) FLUSH " free2 end release" FLUSH " unpin end" },
 	{ "two accesses", case_accesses, ANY, NONE,
-	  " end" CLEAN " map1 end" UNMAP(1) FLUSH " unpin" FLUSH " unpin" FLUSH " unpin"
-	  FLUSH " free1 end" FLUSH " unpin end" FLUSH " unpin end" },
+	  " end" CLEAN " map1 end access end access end" UNMAP(1) FLUSH " unpin" FLUSH " unpin"
+	  FLUSH " unpin" FLUSH " free1 end release" FLUSH " unpin end release" FLUSH
+	  " unpin end" },
 	{ "memory with a hole", case_hole, ANY, NONE, " end unpin end unpin end" },
 	{ "failing allocations", case_failures, ANY, FAULTS, NULL },
 	{ "failing allocations, small batches", case_late_failures, ANY, FAULTS, NULL },

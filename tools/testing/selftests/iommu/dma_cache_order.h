@@ -5,6 +5,9 @@
  *  - before a page becomes reachable, its cleaning is complete
  *  - when the last mapping is gone: unmap, IOTLB sync, flush complete, unpin
  *
+ * An access of IOMMUFD, which is what a mediated device has, reaches pages without mapping them:
+ * the same holds when it begins and ends, but for what non-coherent domains map meanwhile.
+ *
  * A domain is coherent if its driver says so when it is asked to enforce that ("enforced"), or if
  * all are taken as coherent. What only such domains map may not be cleaned or flushed, and the
  * rest holds as well. The model is a function of the lines alone and needs no kernel, so that
@@ -26,7 +29,7 @@
 #define ORDER_BUCKETS	0x10000UL
 #define ORDER_LINE	1024
 #define ORDER_LAST	24		/* lines shown with a violation */
-#define ORDER_LIST	16		/* pages that a trace shows of a list */
+#define ORDER_LIST	64		/* pages that a trace shows of a list */
 
 /* Grows at its end. */
 struct order_list {
@@ -36,8 +39,8 @@ struct order_list {
 
 /* What is known of a page frame; zero if it was never seen. */
 struct order_page {
-	uint32_t maps;		/* how many PTEs map it */
-	uint32_t reach;		/* how many of them are of non-coherent domains */
+	uint32_t maps;		/* how many PTEs map it, and accesses have it */
+	uint32_t reach;		/* how many of the PTEs are of non-coherent domains */
 	uint32_t unsynced;	/* PTEs that are gone, but maybe not from an IOTLB */
 	uint32_t owner;		/* the task that cleaned it, or that unmapped it last */
 	uint32_t cleaned;	/* in which operation of that task; 0 if not, or used up */
@@ -67,10 +70,18 @@ struct order_mapping {
 	uint64_t domain, iova, pfn;
 };
 
+/* Indexes of an iopt_pages */
+struct order_access {
+	struct order_access *next;
+	uint64_t object, first, last;
+	uint64_t pfn[ORDER_LIST];
+};
+
 struct order {
 	struct order_page *pages;	/* by pfn */
 	struct order_task **tasks;	/* by pid */
 	struct order_mapping **mappings;
+	struct order_access *accesses;
 	struct order_domain *domains;
 	unsigned int ndomains;
 	uint64_t memmap, page_struct;	/* where the kernel's struct pages are, and their size */
@@ -80,7 +91,6 @@ struct order {
 	uint64_t pinned, mapped;
 	uint64_t maintained[2];		/* pages cleaned, flushed */
 	uint64_t extra[2];		/* of these, what was not necessary */
-	uint64_t accessed;		/* pages that accesses pin, and maintain for themselves */
 	uint64_t events;
 	const char *violation;		/* the first one, or NULL */
 	char story[512];		/* what happened, repetitions left out */
@@ -226,40 +236,58 @@ static inline bool order_covers(const struct order_list *ranges, uint64_t pfn)
 	return false;
 }
 
+/* A device that bypasses the caches gets a page that none had. */
+static inline void order_reach(struct order *o, uint64_t pid, struct order_page *page,
+			       uint64_t pfn)
+{
+	struct order_task *task = order_task(o, pid);
+
+	if (page->dirty)
+		order_violation(o, "flush-missing");
+	else if (order_covers(&task->clean, pfn))
+		order_violation(o, "clean-not-complete");
+	else if (page->owner != pid || page->cleaned != task->operation)
+		order_violation(o, "clean-missing");
+	page->cleaned = 0;
+}
+
+/* No such device has it any more. */
+static inline void order_leave(struct order *o, uint64_t pid, struct order_page *page,
+			       uint64_t pfn)
+{
+	page->dirty = true;
+	page->owner = pid;
+	order_push(&order_task(o, pid)->dirty, pfn);
+}
+
+/* Somebody has a page that must stay pinned for that. */
+static inline void order_hold(struct order *o, struct order_page *page)
+{
+	page->maps++;
+	o->mapped++;
+	if (!page->pinned)
+		o->pinned++;
+	page->pinned = true;
+}
+
 static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
 				  uint64_t pfn)
 {
 	struct order_mapping **at = order_find(o, domain, iova);
 	struct order_page *page = order_page(o, pfn);
-	struct order_task *task = order_task(o, pid);
-	bool coherent = order_domain(o, domain)->coherent;
 
 	if (*at) {
 		order_violation(o, "inconsistent");
 		return;
 	}
-	if (!page->reach && !coherent) {
-		if (page->dirty)
-			order_violation(o, "flush-missing");
-		else if (order_covers(&task->clean, pfn))
-			order_violation(o, "clean-not-complete");
-		else if (page->owner != pid || page->cleaned != task->operation)
-			order_violation(o, "clean-missing");
-	}
-	if (!coherent) {
-		page->cleaned = 0;
-		page->reach++;
-	}
-	page->maps++;
-	if (!page->pinned)
-		o->pinned++;
-	page->pinned = true;
+	if (!order_domain(o, domain)->coherent && !page->reach++)
+		order_reach(o, pid, page, pfn);
+	order_hold(o, page);
 	*at = calloc(1, sizeof(**at));
 	if (!*at)
 		abort();
 	**at = (struct order_mapping) { .domain = domain, .iova = iova, .pfn = pfn };
 	order_domain(o, domain)->mapped++;
-	o->mapped++;
 }
 
 /* The map function entered: from here on, a PTE may be live. */
@@ -319,11 +347,8 @@ static inline void order_unmap(struct order *o, uint64_t pid, uint64_t domain, u
 		}
 		page = order_page(o, (*at)->pfn);
 		page->maps--;
-		if (!coherent && !--page->reach) {
-			page->dirty = true;
-			page->owner = pid;
-			order_push(&task->dirty, (*at)->pfn);
-		}
+		if (!coherent && !--page->reach)
+			order_leave(o, pid, page, (*at)->pfn);
 		page->unsynced++;
 		order_push(&task->unsynced, domain);
 		order_push(&task->unsynced, (*at)->pfn);
@@ -436,9 +461,14 @@ static inline void order_done(struct order *o, uint64_t pid, bool flush)
 	list->n = 0;
 }
 
+static inline uint64_t order_pfn(const struct order *o, uint64_t address)
+{
+	return (address - o->memmap) / o->page_struct;
+}
+
 static inline void order_unpin(struct order *o, uint64_t address, uint64_t npages)
 {
-	uint64_t i, pfn = (address - o->memmap) / o->page_struct;
+	uint64_t i, pfn = order_pfn(o, address);
 
 	order_tell(o, "unpin", 0);
 	for (i = 0; i < npages; i++) {
@@ -508,22 +538,88 @@ static inline uint64_t order_field(struct order *o, const char *line, const char
 	return value;
 }
 
-static inline void order_unpin_list(struct order *o, const char *line)
+/* Whether the line lists the addresses of @n struct pages. If there are more, nothing is known. */
+static inline bool order_pages(struct order *o, const char *line, uint64_t n,
+			       uint64_t address[ORDER_LIST])
 {
-	uint64_t i, n = order_field(o, line, "n");
 	const char *at = strstr(line, " pages={");
 	char *end;
+	uint64_t i;
 
-	/* More than the trace shows: then nothing is known. */
 	if (!at || n > ORDER_LIST) {
 		order_violation(o, "overrun");
-		return;
+		return false;
 	}
 	at += strlen(" pages={");
 	for (i = 0; i < n; i++) {
-		order_unpin(o, strtoull(at, &end, 0), 1);
+		address[i] = strtoull(at, &end, 0);
 		at = end + 1;
 	}
+	return true;
+}
+
+static inline void order_unpin_list(struct order *o, const char *line)
+{
+	uint64_t address[ORDER_LIST], i, n = order_field(o, line, "n");
+
+	if (!order_pages(o, line, n, address))
+		return;
+	for (i = 0; i < n; i++)
+		order_unpin(o, address[i], 1);
+}
+
+static inline void order_access(struct order *o, uint64_t pid, const char *line)
+{
+	uint64_t first = order_field(o, line, "first"), last = order_field(o, line, "last"), i;
+	struct order_access *access;
+	struct order_page *page;
+
+	if (order_field(o, line, "ret"))
+		return;		/* it has nothing */
+	access = calloc(1, sizeof(*access));
+	if (!access)
+		abort();
+	access->object = order_field(o, line, "object");
+	access->first = first;
+	access->last = last;
+	access->next = o->accesses;
+	o->accesses = access;
+	order_tell(o, "access", 0);
+	if (!order_pages(o, line, last - first + 1, access->pfn))
+		return;
+	for (i = 0; i <= last - first; i++) {
+		access->pfn[i] = order_pfn(o, access->pfn[i]);
+		page = order_page(o, access->pfn[i]);
+		if (!page->reach)
+			order_reach(o, pid, page, access->pfn[i]);
+		order_hold(o, page);
+	}
+}
+
+static inline void order_access_end(struct order *o, uint64_t pid, const char *line)
+{
+	uint64_t object = order_field(o, line, "object"), first = order_field(o, line, "first");
+	uint64_t last = order_field(o, line, "last"), i;
+	struct order_access **at = &o->accesses, *access;
+	struct order_page *page;
+
+	while (*at && ((*at)->object != object || (*at)->first != first || (*at)->last != last))
+		at = &(*at)->next;
+	access = *at;
+	if (!access) {
+		order_violation(o, "inconsistent");
+		return;
+	}
+	order_tell(o, "release", 0);
+	for (i = 0; i <= last - first; i++) {
+		page = order_page(o, access->pfn[i]);
+		page->maps--;
+		o->mapped--;
+		if (!page->reach)
+			order_leave(o, pid, page, access->pfn[i]);
+	}
+	*at = access->next;
+	free(access);
 }
 
 /*
@@ -569,6 +665,10 @@ static inline void order_line(struct order *o, const char *line)
 	else if (ORDER_IS("unmap"))
 		order_unmap(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
 			    ORDER_FIELD("size"));
+	else if (ORDER_IS("access"))
+		order_access(o, pid, event);
+	else if (ORDER_IS("access_end"))
+		order_access_end(o, pid, event);
 	else if (ORDER_IS("enforced"))
 		order_enforced(o, ORDER_FIELD("domain"));
 	else if (ORDER_IS("sync"))

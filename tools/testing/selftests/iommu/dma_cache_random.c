@@ -271,15 +271,15 @@ static int do_pin(struct worker *w, struct slot *slot, unsigned int space)
 
 	if (w->pinned || !slot->in[space].length)
 		return -EAGAIN;
-	first = slot->iova + slot->in[space].from;
-	length = 1 + below(w, slot->in[space].length);
-	ret = access_pin(w->load->fd, w->load->access[space], first, length, &w->pin);
-	if (!ret) {
+	first = below(w, slot->in[space].length / SZ_4K) * SZ_4K;
+	length = slot->in[space].length - first;
+	/* No more pages than the trace shows of a list */
+	if (length > ORDER_LIST * SZ_4K)
+		length = ORDER_LIST * SZ_4K;
+	ret = access_pin(w->load->fd, w->load->access[space],
+			 slot->iova + slot->in[space].from + first, 1 + below(w, length), &w->pin);
+	if (!ret)
 		w->pinned = slot;
-		__atomic_fetch_add(&order.accessed,
-				   (first + length - 1) / SZ_4K - first / SZ_4K + 1,
-				   __ATOMIC_RELAXED);
-	}
 	w->pinned_in = space;
 	return ret;
 }
