@@ -37,6 +37,7 @@ struct dma_cache_fixture {
 	unsigned long pfn;		/* of BLOCK_PAGES pages */
 	struct dma_cache_stats stats[2];
 	unsigned long hole;		/* address of a page that has no linear mapping */
+	u8 *memory, *agreed;		/* of dma_cache_lines_simulated() */
 	unsigned int nr_runs;		/* also of those that found no room */
 	struct dma_cache_run runs[8];
 };
@@ -270,6 +271,52 @@ static void dma_cache_keeps_content_test(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, dma_cache_range(op, f->pfn, 2), 0);
 		KUNIT_EXPECT_MEMEQ(test, data, copy, 2 * PAGE_SIZE);
 	}
+}
+
+/*
+ * What caches do that have one line, a page: @memory is what a device sees of it, and @agreed what
+ * the page had when it last was the same. What the CPU wrote since then is dirty.
+ */
+static unsigned long dma_cache_lines_simulated(enum dma_cache_op op, unsigned long start,
+					       unsigned long end)
+{
+	struct dma_cache_fixture *f = kunit_get_current_test()->priv;
+	u8 *page = (u8 *)start;
+
+	if (memcmp(page, f->agreed, PAGE_SIZE))
+		memcpy(f->memory, page, PAGE_SIZE);
+	else if (op == DMA_CACHE_FLUSH)
+		memcpy(page, f->memory, PAGE_SIZE);
+	else
+		return end;
+	memcpy(f->agreed, page, PAGE_SIZE);
+	return end;
+}
+
+/* Both write back what is dirty, and only a flush lets the CPU see what a device wrote. */
+static void dma_cache_content_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	u8 *page = page_address(f->block);
+	enum dma_cache_op op;
+
+	f->memory = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	f->agreed = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, f->memory);
+	KUNIT_ASSERT_NOT_NULL(test, f->agreed);
+	kunit_activate_static_stub(test, dma_cache_lines, dma_cache_lines_simulated);
+	for (op = DMA_CACHE_CLEAN; op <= DMA_CACHE_FLUSH; op++) {
+		get_random_bytes(page, PAGE_SIZE);
+		KUNIT_EXPECT_EQ(test, dma_cache_range(op, f->pfn, 1), 0);
+		KUNIT_EXPECT_MEMEQ(test, f->memory, page, PAGE_SIZE);
+		get_random_bytes(f->memory, PAGE_SIZE);
+		KUNIT_EXPECT_EQ(test, dma_cache_range(op, f->pfn, 1), 0);
+		if (op == DMA_CACHE_CLEAN)
+			KUNIT_EXPECT_MEMNEQ(test, page, f->memory, PAGE_SIZE);
+		else
+			KUNIT_EXPECT_MEMEQ(test, page, f->memory, PAGE_SIZE);
+	}
+	kunit_deactivate_static_stub(test, dma_cache_lines);
 }
 
 #ifdef CONFIG_ARM64
@@ -780,6 +827,7 @@ static struct kunit_case __refdata dma_cache_cases[] = {
 	KUNIT_CASE(dma_cache_add_runs_test),
 	KUNIT_CASE(dma_cache_empty_test),
 	KUNIT_CASE(dma_cache_keeps_content_test),
+	KUNIT_CASE(dma_cache_content_test),
 	KUNIT_CASE(dma_cache_instruction_test),
 	KUNIT_CASE(dma_cache_unreachable_test),
 	KUNIT_CASE(dma_cache_poisoned_test),
