@@ -7,8 +7,7 @@
 
 /* Pages that type1 pins at a time: those whose struct page pointers fill a page */
 #define BATCH	(page_size / sizeof(void *))
-#define BATCHES	2
-/* Of the faults there: each page has one or more. */
+/* Of the faults before the second batch: each page has one or more. */
 #define STRIDE	97
 
 /* Whatever fails while a group with a real IOMMU behind it comes, nothing is left of it. */
@@ -215,7 +214,7 @@ FIXTURE_SETUP(batches)
 {
 	if (!dma_cache_counters().active)
 		SKIP(return, "dma_cache is off: nothing is maintained");
-	ASSERT_EQ(0, rig_open(&self->rig, BATCHES * BATCH));
+	ASSERT_EQ(0, rig_open(&self->rig, BATCH + PAGES));
 }
 
 FIXTURE_TEARDOWN(batches)
@@ -224,65 +223,90 @@ FIXTURE_TEARDOWN(batches)
 	EXPECT_TRUE(nothing_wrong(&self->rig));
 }
 
-TEST_F(batches, map_fails)
+/* With the @nth fault, after which @pins are on each page. Returns if the second batch began. */
+typedef bool attempt_fn(struct __test_metadata *_metadata, struct rig *rig, unsigned int nth,
+			unsigned int pins, bool *hit);
+
+/* Some of the faults in the first batch, and each one after it */
+static void fail_batches(struct __test_metadata *_metadata, struct rig *rig, unsigned int pins,
+			 attempt_fn *attempt)
 {
 	bool hit = true, later = false;
-	struct rig *rig = &self->rig;
 	unsigned int n;
+
+	for (n = 1; hit; n += STRIDE)
+		attempt(_metadata, rig, n, pins, &hit);
+	while (attempt(_metadata, rig, --n, pins, &hit))
+		later |= hit;
+	EXPECT_TRUE(later);
+}
+
+static bool attempt_map(struct __test_metadata *_metadata, struct rig *rig, unsigned int nth,
+			unsigned int pins, bool *hit)
+{
+	__u64 cleaned;
 	int ret;
+
+	maintained(rig);
+	faults_on(rig->nth, nth);
+	ret = map(rig);
+	*hit = faults_off(rig->nth);
+	cleaned = maintained(rig).clean.pages;
+	if (ret) {
+		EXPECT_TRUE(*hit);
+	} else {
+		EXPECT_EQ(rig->pages, device_reads(rig, VFIO_MOCK_NONCOHERENT, 1));
+		EXPECT_EQ(0, unmap(rig));
+	}
+	EXPECT_EQ(rig->pages, cpu_reads(rig, 1));
+	EXPECT_EQ(0, check_rig(rig, pins));
+	return cleaned > BATCH;
+}
+
+TEST_F(batches, map_fails)
+{
+	struct rig *rig = &self->rig;
 
 	cpu_writes(rig, 1);
 	ASSERT_EQ(0, add(rig, VFIO_MOCK_COHERENT));
 	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
-	for (n = 1; hit; n += STRIDE) {
-		maintained(rig);
-		faults_on(rig->nth, n);
-		ret = map(rig);
-		hit = faults_off(rig->nth);
-		if (ret) {
-			EXPECT_TRUE(hit);
-			later |= maintained(rig).clean.pages > BATCH;
-		} else {
-			EXPECT_EQ(rig->pages, device_reads(rig, VFIO_MOCK_NONCOHERENT, 1));
-			ASSERT_EQ(0, unmap(rig));
-		}
-		EXPECT_EQ(rig->pages, cpu_reads(rig, 1));
-		EXPECT_EQ(0, check_rig(rig, 0));
-	}
-	EXPECT_TRUE(later);
+	fail_batches(_metadata, rig, 0, attempt_map);
 	ASSERT_EQ(0, map(rig));
 	ASSERT_EQ(0, device_writes(rig, VFIO_MOCK_NONCOHERENT, 2));
 	ASSERT_EQ(0, unmap(rig));
 	EXPECT_EQ(rig->pages, cpu_reads(rig, 2));
 }
 
+static bool attempt_attach(struct __test_metadata *_metadata, struct rig *rig, unsigned int nth,
+			   unsigned int pins, bool *hit)
+{
+	__u64 cleaned;
+	int ret;
+
+	maintained(rig);
+	faults_on(rig->nth, nth);
+	ret = attach(rig, VFIO_MOCK_NONCOHERENT);
+	*hit = faults_off(rig->nth);
+	cleaned = maintained(rig).clean.pages;
+	if (ret) {
+		EXPECT_TRUE(*hit);
+	} else {
+		EXPECT_EQ(0, open_device(rig, VFIO_MOCK_NONCOHERENT));
+		EXPECT_EQ(rig->pages, device_reads(rig, VFIO_MOCK_NONCOHERENT, 1));
+		maintained(rig);
+		EXPECT_EQ(0, drop(rig, VFIO_MOCK_NONCOHERENT));
+		EXPECT_MAINTAINED(0, rig->pages);
+	}
+	EXPECT_EQ(0, check_rig(rig, pins));
+	return cleaned > BATCH + PROBE;
+}
+
 /* All pages are in one mapping, which another domain or nobody maps; @pins stay. */
 static void attach_batches(struct __test_metadata *_metadata, struct rig *rig, unsigned int pins)
 {
-	bool hit = true, later = false;
-	unsigned int n;
-	int ret;
-
 	cpu_writes(rig, 1);
 	ASSERT_EQ(0, map(rig));
-	for (n = 1; hit; n += STRIDE) {
-		maintained(rig);
-		faults_on(rig->nth, n);
-		ret = attach(rig, VFIO_MOCK_NONCOHERENT);
-		hit = faults_off(rig->nth);
-		if (ret) {
-			EXPECT_TRUE(hit);
-			later |= maintained(rig).clean.pages > BATCH + PROBE;
-		} else {
-			ASSERT_EQ(0, open_device(rig, VFIO_MOCK_NONCOHERENT));
-			EXPECT_EQ(rig->pages, device_reads(rig, VFIO_MOCK_NONCOHERENT, 1));
-			maintained(rig);
-			ASSERT_EQ(0, drop(rig, VFIO_MOCK_NONCOHERENT));
-			EXPECT_MAINTAINED(0, rig->pages);
-		}
-		EXPECT_EQ(0, check_rig(rig, pins));
-	}
-	EXPECT_TRUE(later);
+	fail_batches(_metadata, rig, pins, attempt_attach);
 	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
 	ASSERT_EQ(0, device_writes(rig, VFIO_MOCK_NONCOHERENT, 2));
 	ASSERT_EQ(0, drop(rig, VFIO_MOCK_NONCOHERENT));
