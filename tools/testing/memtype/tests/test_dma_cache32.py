@@ -11,10 +11,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import stubs
 from settings import TREES
-
-SOURCE = TREES["patched"] / "mm/dma_cache.c"
-HEADER = TREES["patched"] / "include/linux/dma_cache.h"
 
 
 @unittest.skipUnless(platform.machine() == "x86_64", "it runs as a program for 32-bit x86")
@@ -26,10 +24,7 @@ class DmaCache(unittest.TestCase):
         scratch = tempfile.TemporaryDirectory()
         cls.addClassCleanup(scratch.cleanup)
         cls.top = Path(scratch.name)
-        for name in re.findall(r"^#include <(.*)>", SOURCE.read_text() + HEADER.read_text(), re.M):
-            (cls.top / name).parent.mkdir(parents=True, exist_ok=True)
-            (cls.top / name).touch()
-        (cls.top / "linux/dma_cache.h").write_text(HEADER.read_text())
+        stubs.headers(cls.top, ["mm/dma_cache.c"])
 
     def lines(self, *ranges: tuple[int, int], op: str = "CLEAN") -> list[str]:
         """What is printed for ranges of page frames, without numbers that are 0 at the end."""
