@@ -75,6 +75,7 @@ static const struct {
 	{ 'P', TASK "3007: unpin: (unpin_user_page_range_dirty_lock+0x0/0x240)"
 	  BEGINNING },
 	/* None of it */
+	{ 'M', TASK "3003: dma_cache_pages: op=clean pfn=0x200 npages=1 result=failed" },
 	{ 'L', "CPU:1 [LOST 5 EVENTS]" },
 	{ 'X', TASK "  3333: something: new" },
 };
@@ -105,6 +106,7 @@ static const struct recorded {
 	{ "inconsistent",		"cCmem", false },
 	{ "overrun",			"cCmeLusfFpere", false },
 	{ "unreadable",			"cCmeXusfFpere", false },
+	{ "not-maintained",		"MCe", false },
 	{ NULL,				"meuspere", true },
 	{ "needless",			"cCmeuspere", true },
 	{ "unpin-before-flush",		"nevqtze", true },

@@ -680,7 +680,7 @@ static inline void order_line(struct order *o, const char *line)
 	else if (ORDER_IS("unpin_list"))
 		order_unpin_list(o, event);
 	else if (ORDER_IS("dma_cache_pages") && strstr(event, "result=failed"))
-		return;		/* not maintained */
+		order_violation(o, "not-maintained");
 	else if (ORDER_IS("dma_cache_pages"))
 		order_lines(o, pid, flush, ORDER_FIELD("pfn"), ORDER_FIELD("npages"));
 	else if (ORDER_IS("dma_cache_done"))
