@@ -14,22 +14,16 @@
 
 static enum memtype_kind pat_memtype_kind(enum page_cache_mode mode)
 {
-	switch (mode) {
-	case _PAGE_CACHE_MODE_WB:
-		return MEMTYPE_WB;
-	case _PAGE_CACHE_MODE_WC:
-		return MEMTYPE_WC;
-	case _PAGE_CACHE_MODE_UC_MINUS:
-		return MEMTYPE_UC_MINUS;
-	case _PAGE_CACHE_MODE_UC:
-		return MEMTYPE_UC;
-	case _PAGE_CACHE_MODE_WT:
-		return MEMTYPE_WT;
-	case _PAGE_CACHE_MODE_WP:
-		return MEMTYPE_WP;
-	default:
-		return MEMTYPE_NONE;
-	}
+	static const enum memtype_kind kinds[_PAGE_CACHE_MODE_NUM] = {
+		[_PAGE_CACHE_MODE_WB] = MEMTYPE_WB,
+		[_PAGE_CACHE_MODE_WC] = MEMTYPE_WC,
+		[_PAGE_CACHE_MODE_UC_MINUS] = MEMTYPE_UC_MINUS,
+		[_PAGE_CACHE_MODE_UC] = MEMTYPE_UC,
+		[_PAGE_CACHE_MODE_WT] = MEMTYPE_WT,
+		[_PAGE_CACHE_MODE_WP] = MEMTYPE_WP,
+	};
+
+	return kinds[mode];
 }
 
 /* What set_memory_*() made of a page of memory. */
