@@ -446,6 +446,25 @@ static void kvm_memtype_isa_hole_test(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, kvm_memtype_is_mmio(0xff, WB));
 }
 
+/* Where no MTRRs say what is in it, VGA's part is UC, and the rest memory. */
+static void kvm_memtype_isa_hole_type_test(struct kunit *test)
+{
+	static const struct {
+		unsigned long pfn;
+		enum memtype_kind kind;
+	} rows[] = {
+		{ 0xa0, UC }, { 0xbf, UC }, { 0xc0, WB }, { 0xff, WB },
+	};
+	enum memtype_kind mtrr;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		mtrr = mtrr_pfn_memtype(rows[i].pfn);
+		KUNIT_EXPECT_EQ_MSG(test, pfn_memtype(rows[i].pfn, WB),
+				    mtrr == NONE ? rows[i].kind : mtrr, "row %d", i);
+	}
+}
+
 /* IA32_MTRR_DEF_TYPE, whose bit E says that the MTRRs are on */
 #define MTRR_DEF_TYPE_MSR	0x2ff
 
@@ -541,6 +560,7 @@ static struct kunit_case kvm_memtype_x86_cases[] = {
 	KUNIT_CASE(kvm_memtype_noncoherent_dma_test),
 	KUNIT_CASE(kvm_memtype_foreign_test),
 	KUNIT_CASE(kvm_memtype_isa_hole_test),
+	KUNIT_CASE(kvm_memtype_isa_hole_type_test),
 	KUNIT_CASE(kvm_memtype_host_test),
 	KUNIT_CASE(kvm_memtype_pfn_test),
 	KUNIT_CASE(kvm_memtype_leaf_test),
