@@ -287,9 +287,13 @@ static void memtype_test_free_pages(const struct memtype_test *test, unsigned lo
 {
 	unsigned int order = memtype_test_has(test, MEMTYPE_TEST_TAILS) ?
 			     memtype_test_order(&test->setup) : 0;
+	unsigned long i;
 
 	while (nr) {
 		nr -= 1ul << order;
+		/* Somebody may have dropped a reference that there never was. */
+		for (i = 1; i < 1ul << order; i++)
+			WARN_ON_ONCE(page_ref_count(test->pages[nr + i]));
 		__free_pages(test->pages[nr], order);
 	}
 	kvfree(test->pages);

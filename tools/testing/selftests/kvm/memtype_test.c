@@ -644,6 +644,105 @@ TEST(type_after_a_move_in_vain)
 	munmap(mover.hva, HOST_SIZE);
 }
 
+/* What a process maps at a memslot's address says nothing of the private memory behind it. */
+TEST(private_memory)
+{
+	const struct vm_shape shape = {
+		.mode = VM_MODE_DEFAULT, .type = KVM_X86_SW_PROTECTED_VM,
+	};
+	const struct page page = {
+		.gpa = TEST_GPA, .size = SZ_4K, .access = GUEST_WRITE,
+		.host = KVM_MEMTYPE_WB, .intent = KVM_MEMTYPE_WB,
+	};
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	void *hva;
+
+	if (!have_layer() || !have_driver())
+		SKIP(return, have_layer() ? NO_DRIVER : NO_LAYER);
+	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)))
+		SKIP(return, "no KVM_X86_SW_PROTECTED_VM");
+	vm = vm_create_shape_with_one_vcpu(shape, &vcpu, guest_main);
+	vcpu_args_set(vcpu, 1, 0);
+	init_guest_types(vcpu);
+	if (!have_probe(vcpu))
+		SKIP(return, NO_PROBE);
+	hva = map_host_page(&other_page, 0);
+	vm_set_user_memory_region2(vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA, HOST_SIZE, hva,
+				   vm_create_guest_memfd(vm, HOST_SIZE, 0), 0);
+	vm_mem_set_private(vm, TEST_GPA, HOST_SIZE);
+	check_types(_metadata, vcpu, "private memory", &page, TEST_GVA);
+	kvm_vm_free(vm);
+	munmap(hva, HOST_SIZE);
+}
+
+/* Whether the kernel has warned since @log, its log, was opened and at its end. */
+static bool has_warned(int log)
+{
+	bool found = false;
+	char record[1024];
+	ssize_t length;
+
+	while ((length = read(log, record, sizeof(record) - 1)) > 0) {
+		record[length] = '\0';
+		found |= !!strstr(record, "WARNING: CPU: ");
+	}
+	return found;
+}
+
+/* mov %eax, TEST_GPA + SZ_64K; out %al, $0x80 */
+static const uint8_t write_and_exit[] = { 0xa3, 0x00, 0x00, 0x01, 0x10, 0xe6, 0x80 };
+
+/*
+ * A guest that has not turned on paging, which shadow paging has a path of its own for, in
+ * pages to which no reference can be taken.
+ */
+TEST(guest_without_paging)
+{
+	struct kvm_regs regs = {
+		.rip = TEST_GPA + SZ_64K + SZ_4K, .rax = (uint32_t)PATTERN, .rflags = 2,
+	};
+	struct kvm_segment flat = {
+		.limit = -1, .selector = 8, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1,
+	};
+	struct kvm_sregs sregs;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	char *hva;
+	int log;
+
+	if (!have_layer() || !have_driver())
+		SKIP(return, have_layer() ? NO_DRIVER : NO_LAYER);
+	log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	ASSERT_GE(log, 0);
+	ASSERT_GE(lseek(log, 0, SEEK_END), 0);
+	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC,
+		       MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_TAILS);
+	ASSERT_NE(hva, MAP_FAILED);
+	memcpy(hva + SZ_64K + SZ_4K, write_and_exit, sizeof(write_and_exit));
+	vm = create_vm(&vcpu, 1, 0);
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.ds = flat;
+	sregs.es = flat;
+	sregs.ss = flat;
+	flat.type = 11;
+	sregs.cs = flat;
+	sregs.cr0 &= ~X86_CR0_PG;
+	sregs.efer = 0;
+	vcpu_sregs_set(vcpu, &sregs);
+	vcpu_regs_set(vcpu, &regs);
+	vcpu_run(vcpu);
+	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_IO);
+	EXPECT_EQ(READ_ONCE(*(uint32_t *)(hva + SZ_64K)), (uint32_t)PATTERN);
+	kvm_vm_free(vm);
+	munmap(hva, HOST_SIZE);
+	/* The driver warns when it frees a page of which a reference was dropped. */
+	EXPECT_FALSE(has_warned(log));
+	close(log);
+}
+
 /* NPT has nothing to ignore a guest's PAT with, so that legacy and honor are the same. */
 TEST(svm_cannot_force)
 {
