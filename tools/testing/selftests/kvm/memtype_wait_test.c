@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How long does a change of the memslots wait for those who read the table in debugfs? The
- * machine's clock counts instructions, so that the answer does not depend on how fast it is.
+ * How long does a change of the memslots wait for those who read the table in debugfs, and
+ * how long does a reader who is killed go on? The machine's clock counts instructions, so
+ * that the answer does not depend on how fast it is.
  *
  * It has one CPU. What a change on another CPU would spend on waiting for mmu_lock, which a
  * reader holds, shows here as the time that the reader does not let the CPU go.
@@ -9,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 
 #include "memtype_walk.h"
 
@@ -152,6 +154,61 @@ TEST_F(table, memslots_wait)
 	ksft_print_msg("the longest change: %lu ns alone, %lu beside readers\n", alone,
 		       beside);
 	EXPECT_LE(beside, alone + MORE);
+}
+
+/* Of which one page is mapped for each piece that KVM counts at a time. */
+#define SPARSE_SIZE	(128ull * SZ_1G)
+#define SPARSE_PIECE	SZ_32M
+
+/* A reader who is killed does not count to the end of a large range. */
+TEST(killed_reader)
+{
+	uint64_t start, all, rest, offset;
+	struct kvm_vcpu *vcpu;
+	struct timespec pause;
+	struct kvm_vm *vm;
+	char line[256];
+	FILE *table;
+	pid_t child;
+	int status;
+	void *hva;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	vm = vm_create_with_one_vcpu(&vcpu, guest_nothing);
+	hva = mmap(NULL, SPARSE_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(hva, MAP_FAILED);
+	ASSERT_EQ(madvise(hva, SPARSE_SIZE, MADV_NOHUGEPAGE), 0);
+	vm_set_user_memory_region(vm, BIG_SLOT, 0, BIG_GPA, SPARSE_SIZE, hva);
+	for (offset = 0; offset < SPARSE_SIZE; offset += SPARSE_PIECE) {
+		struct kvm_pre_fault_memory page = { .gpa = BIG_GPA + offset, .size = SZ_4K };
+
+		ASSERT_EQ(__vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &page), 0);
+	}
+
+	start = now();
+	EXPECT_EQ(read_table(vm), SPARSE_SIZE / SPARSE_PIECE * SZ_4K / SZ_1K);
+	all = now() - start;
+	table = open_table(vm);
+	child = fork();
+	if (!child) {
+		while (fgets(line, sizeof(line), table))
+			;
+		_exit(0);
+	}
+	pause = (struct timespec) { .tv_nsec = all / 4 };
+	nanosleep(&pause, NULL);
+	start = now();
+	kill(child, SIGKILL);
+	ASSERT_EQ(waitpid(child, &status, 0), child);
+	rest = now() - start;
+	EXPECT_TRUE(WIFSIGNALED(status));
+	ksft_print_msg("all of the table: %lu ns; killed after %lu, it took %lu more\n", all,
+		       all / 4, rest);
+	EXPECT_LT(rest, all / 4);
+	fclose(table);
+	kvm_vm_free(vm);
 }
 
 TEST_HARNESS_MAIN
