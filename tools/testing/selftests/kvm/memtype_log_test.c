@@ -159,14 +159,32 @@ TEST_F(log, manual)
 	}
 }
 
-/* Userspace takes pages from a ring without asking, and gives them back before it reads. */
+/*
+ * Takes all pages from a ring, without asking the kernel, and gives them back. Returns how
+ * many there were; the watched one must be among them.
+ */
+static int take_from_ring(struct kvm_dirty_gfn *ring)
+{
+	bool found = false;
+	int i;
+
+	/* The kernel sets the flags last, and may use the entry again once they are RESET. */
+	for (i = 0; smp_load_acquire(&ring[i].flags) == KVM_DIRTY_GFN_F_DIRTY; i++) {
+		found |= ring[i].slot == TEST_SLOT && ring[i].offset == 1;
+		/* After the entry has been read, see above. */
+		smp_store_release(&ring[i].flags, KVM_DIRTY_GFN_F_RESET);
+	}
+	TEST_ASSERT(found, "the page is not in the ring");
+	return i;
+}
+
+/* Userspace reads pages of a ring after it has reset that. */
 TEST_F(log, ring)
 {
 	struct watch *watch = &self->watch;
 	struct kvm_dirty_gfn *ring;
 	const char *reason;
-	bool found = false;
-	int i;
+	int taken;
 
 	if (!kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL))
 		SKIP(return, "KVM has no dirty ring here");
@@ -179,15 +197,9 @@ TEST_F(log, ring)
 	EXPECT_STREQ(log_order(watch), MAINTAINED_LOG);
 
 	write_uncached(watch, PATTERN + 1);
-	/* The kernel sets the flags last, and may use the entry again once they are RESET. */
-	for (i = 0; smp_load_acquire(&ring[i].flags) == KVM_DIRTY_GFN_F_DIRTY; i++) {
-		found |= ring[i].slot == TEST_SLOT && ring[i].offset == 1;
-		/* After the entry has been read, see above. */
-		smp_store_release(&ring[i].flags, KVM_DIRTY_GFN_F_RESET);
-	}
-	EXPECT_TRUE(found);
+	taken = take_from_ring(ring);
 	start_record();
-	EXPECT_EQ(kvm_vm_reset_dirty_ring(watch->vm), i);
+	EXPECT_EQ(kvm_vm_reset_dirty_ring(watch->vm), taken);
 	stop_record();
 	EXPECT_STREQ(log_order(watch), MAINTAINED_LOG);
 	EXPECT_EQ(watched_value(watch), PATTERN + 1);
@@ -213,6 +225,33 @@ TEST_F(log, forced_needs_none)
 	stop_record();
 	EXPECT_EQ(self->bitmap, BIT_ULL(1));
 	EXPECT_STREQ(log_order(watch), "");
+	close_watch(watch);
+}
+
+/* Nor is the TLB invalidated for each piece of the ring, but once at the end for the VM. */
+TEST_F(log, forced_ring_needs_none)
+{
+	struct watch *watch = &self->watch;
+	struct kvm_dirty_gfn *ring;
+	const char *reason;
+	int taken, i;
+
+	if (!have_stage1())
+		SKIP(return, NO_FWB);
+	ring_size = SZ_64K;
+	reason = open_watch(watch, KVM_MEMTYPE_POLICY_HONOR, getpagesize(), NULL);
+	if (reason)
+		SKIP(return, "%s", reason);
+	ring = vcpu_map_dirty_ring(watch->vcpu);
+	map_watched(watch, GUEST_WRITE);
+	enable_log(watch);
+	let_guest(watch->vcpu, GUEST_WRITE, watch->gva, PATTERN + 1);
+	taken = take_from_ring(ring);
+	start_record();
+	EXPECT_EQ(kvm_vm_reset_dirty_ring(watch->vm), taken);
+	stop_record();
+	for (i = 0; i < nr_events; i++)
+		EXPECT_FALSE(is_watched(watch, &events[i]));
 	close_watch(watch);
 }
 
