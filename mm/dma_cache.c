@@ -74,6 +74,8 @@ static bool dma_cache_killed(void)
 /* Pages are cleaned for a mapping, which a task that was killed no longer makes: false. */
 static bool dma_cache_chunk_begin(struct dma_cache *dc)
 {
+	if (dc->error == -EINTR)
+		return false;
 	if (dc->op == DMA_CACHE_CLEAN && dma_cache_killed()) {
 		dc->error = -EINTR;
 		return false;
