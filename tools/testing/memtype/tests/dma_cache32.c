@@ -10,6 +10,7 @@
  */
 #include <stdbool.h>
 
+typedef unsigned int u32;
 typedef unsigned long long u64, phys_addr_t, pgprot_t;
 typedef long long s64;
 typedef struct { s64 n; } atomic64_t;
@@ -33,6 +34,7 @@ struct seq_file;
 
 #define __init
 #define __initdata
+#define noinline
 #define __ro_after_init
 #define IS_ENABLED(...)			0
 #define EXPORT_SYMBOL_NS_GPL(...)	struct dma_cache
