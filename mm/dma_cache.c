@@ -74,8 +74,6 @@ static bool dma_cache_killed(void)
 /* Pages are cleaned for a mapping, which a task that was killed no longer makes: false. */
 static bool dma_cache_chunk_begin(struct dma_cache *dc)
 {
-	if (dc->error == -EINTR)
-		return false;
 	if (dc->op == DMA_CACHE_CLEAN && dma_cache_killed()) {
 		dc->error = -EINTR;
 		return false;
@@ -265,10 +263,8 @@ static noinline void dma_cache_add_all(struct dma_cache *dc, unsigned long pfn,
 {
 	unsigned long n;
 
-	for (; npages; npages -= n) {
+	for (; npages && dc->error != -EINTR; npages -= n) {
 		n = dma_cache_add_some(dc, pfn, npages, pinned);
-		if (!n)
-			return;
 		pfn += n;
 	}
 }
