@@ -161,7 +161,9 @@ TEST_F(query, mprotect_keeps_the_type)
 		SKIP(return, NO_LAYER);
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
-	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC, MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_UNTRACKED);
+	/* A vm_page_prot that is WC itself would stay so. */
+	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC, MEMTYPE_TEST_PREMAP |
+		       MEMTYPE_TEST_UNTRACKED | MEMTYPE_TEST_PTE_ONLY);
 	ASSERT_NE(hva, MAP_FAILED);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
 	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
