@@ -700,7 +700,7 @@ static const uint8_t write_and_exit[] = { 0xa3, 0x00, 0x00, 0x01, 0x10, 0xe6, 0x
 TEST(guest_without_paging)
 {
 	struct kvm_regs regs = {
-		.rip = TEST_GPA + SZ_64K + SZ_4K, .rax = (uint32_t)PATTERN, .rflags = 2,
+		.rip = TEST_GPA + SZ_64K + SZ_4K, .rax = PATTERN & UINT_MAX, .rflags = 2,
 	};
 	struct kvm_segment flat = {
 		.limit = -1, .selector = 8, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1,
@@ -735,7 +735,7 @@ TEST(guest_without_paging)
 	vcpu_regs_set(vcpu, &regs);
 	vcpu_run(vcpu);
 	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_IO);
-	EXPECT_EQ(READ_ONCE(*(uint32_t *)(hva + SZ_64K)), (uint32_t)PATTERN);
+	EXPECT_EQ(READ_ONCE(*(uint32_t *)(hva + SZ_64K)), PATTERN & UINT_MAX);
 	kvm_vm_free(vm);
 	munmap(hva, HOST_SIZE);
 	/* The driver warns when it frees a page of which a reference was dropped. */

@@ -117,7 +117,7 @@ TEST(table_of_policies)
 			continue;
 		vm = create_vm_without_vcpus(1, rows[i].policy);
 		table = open_table(vm);
-		ASSERT_TRUE(fgets(line, sizeof(line), table));
+		ASSERT_TRUE(!!fgets(line, sizeof(line), table));
 		EXPECT_STREQ(line, rows[i].line);
 		fclose(table);
 		kvm_vm_free(vm);
