@@ -311,7 +311,7 @@ static void expect_instructions(struct __test_metadata *_metadata, const char *w
 	printf("# %s: %lu lines and %lu instructions a page\n", what, work->lines / work->pages,
 	       work->ns / work->pages);
 	EXPECT_LE(FOUR_LINES * work->lines, 4 * work->ns);
-	EXPECT_GT(FOUR_LINES * work->lines * 33 / 32, 4 * work->ns);
+	EXPECT_GT(FOUR_LINES * work->lines * 5 / 4, 4 * work->ns);
 }
 
 TEST_F(ioas, lines_are_executed)
