@@ -34,7 +34,6 @@ struct seq_file;
 
 #define __init
 #define __initdata
-#define noinline
 #define __ro_after_init
 #define IS_ENABLED(...)			0
 #define EXPORT_SYMBOL_NS_GPL(...)	struct dma_cache
@@ -116,6 +115,7 @@ static void say(const char *word, u64 a, u64 b, u64 c)
 #define likely(x)				(x)
 #define __va(phys)		((void *)LINEAR((unsigned long)((phys) >> PAGE_SHIFT)))
 #define __always_inline				inline
+#define noinline
 #define page_is_ram(...)			false
 #define is_page_hwpoison(page)			(page_to_pfn(page) == POISONED)
 #define memunmap(addr)				say("memunmap", (unsigned long)(addr), 0, 0)
