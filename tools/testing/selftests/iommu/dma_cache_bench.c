@@ -229,7 +229,7 @@ TEST_F(ioas, attach)
 	uint64_t attach[2], detach[2], start, cleaned = 0, flushed = 0;
 	size_t per_gib = SZ_1G / variant->size, at;
 	struct dma_cache_counters before, after;
-	uint32_t ioas, hwpt, access, item;
+	uint32_t ioas, hwpt, item, access = 0;
 	const char *counted;
 	char *memory;
 	int i;
