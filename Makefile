@@ -7,7 +7,7 @@ BUILD	?= build
 OUT	?= out
 JOBS	?= 2
 KERNEL	?= patched
-export BUILD OUT JOBS KERNEL KSRC CONFIG MACHINE TEST HOOK
+export BUILD OUT JOBS BASE KERNEL KSRC CONFIG MACHINE TEST HOOK
 
 TOOLS	:= tools/testing/memtype
 PYTHON	:= python3 -B
@@ -28,6 +28,7 @@ help:		## Print this list
 	@sed -n 's/^#: /  /p' Makefile
 #: BUILD=DIR     where everything is built (build)
 #: OUT=DIR       where results go (out)
+#: BASE=7.3      another kernel as the base, as Debian has it (6.12); below BUILD/7.3 and OUT/7.3
 #: KSRC=DIR      a kernel tree of your own as the base; it is only read
 #: KERNEL=base   the base without our patches, with the test instruments only
 #: CONFIG=debug  lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)

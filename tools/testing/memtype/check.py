@@ -237,7 +237,7 @@ def trailers() -> list[str]:
     machines = tables.all_machines()
     tests = tables.all_tests(machines)
     problems = []
-    for patch in hook_patches() + mutate.mutations():
+    for patch in hook_patches(settings.BASE) + mutate.mutations():
         try:
             hook = mutate.read_hook(patch, machines, tests)
             if hook.mutation:
@@ -261,14 +261,15 @@ def python() -> list[str]:
                 + run(["/usr/bin/flake8", "--max-line-length=100", *files], cwd=HERE))
 
 
-def hook_patches() -> list[Path]:
-    return [series.parent / name for series in sorted((REPO / "patches").glob("*/series"))
-            for group in tree.read_series(series.parent) for name in group.patches]
+def hook_patches(base: str) -> list[Path]:
+    directory = REPO / "patches" / base
+    return [directory / name for group in tree.read_series(directory) for name in group.patches]
 
 
 def structural() -> tuple[int, int]:
-    """How many patches name no test that goes red without them, and how many there are."""
-    patches = hook_patches()
+    """Of the default base, how many patches name no test that goes red without them, and how many
+    there are."""
+    patches = hook_patches(next(iter(settings.BASES)))
     trailers = re.compile(rf"^Red-without: ({mutate.STRUCTURE}|{mutate.DOCUMENTS})$", re.M)
     return sum(bool(trailers.search(patch.read_text())) for patch in patches), len(patches)
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from settings import ARCHES, BUILD, Error, fail, output, say
+from settings import ARCHES, BUILD, SHARED, Error, Source, fail, output, say
 
 # What the Debian archive is signed with, on every Debian.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -48,12 +48,12 @@ def busybox(arch: str) -> Path:
     if not ARCHES[arch].cross:
         return Path("/bin/busybox")
     debian = ARCHES[arch].debian
-    out = BUILD / "busybox" / arch
+    out = SHARED / "busybox" / arch
     found = out / "bin/busybox"
     if found.exists():
         return found
     say(f"  downloading the {arch} busybox-static")
-    output(["dpkg", "-x", download("busybox-static", BUILD / "busybox" / "apt",
+    output(["dpkg", "-x", download("busybox-static", SHARED / "busybox" / "apt",
                                    "-o", f"APT::Architecture={debian}",
                                    "-o", f"APT::Architectures={debian}"), out])
     return found
@@ -78,6 +78,23 @@ def archive() -> tuple[str, str]:
     return archives[0], codename
 
 
+def from_suites(package: str, suites: list[str], out: Path) -> Path:
+    """A package of the first of these suites that has it, of the archive that this Debian itself
+    comes from; `out` is for the package state."""
+    mirror, _ = archive()
+    out.mkdir(parents=True, exist_ok=True)
+    sources = out / "sources.list"
+    for suite in suites:
+        sources.write_text(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
+        try:
+            return download(package, out / "apt", "-o", f"Dir::Etc::sourcelist={sources}",
+                            "-o", "Dir::Etc::sourceparts=-")
+        except Error:
+            if suite == suites[-1]:
+                raise
+    raise ValueError("no suites")
+
+
 def qemu10() -> Path:
     """A qemu-system-aarch64 of version 10 or newer: the installed one, or that of the backports.
 
@@ -88,18 +105,12 @@ def qemu10() -> Path:
     installed = shutil.which(Path(name).name)
     if installed and qemu_major(Path(installed)) >= 10:
         return Path(installed)
-    out = BUILD / "qemu10"
+    out = SHARED / "qemu10"
     root, fresh = out / "root", out / "unpacking"
     try:
         if not root.exists():
-            mirror, codename = archive()
             shutil.rmtree(out, ignore_errors=True)
-            out.mkdir(parents=True)
-            (out / "sources.list").write_text(
-                f"deb [signed-by={KEYRING}] {mirror} {codename}-backports main\n")
-            package = download("qemu-system-arm", out / "apt",
-                               "-o", f"Dir::Etc::sourcelist={out}/sources.list",
-                               "-o", "Dir::Etc::sourceparts=-")
+            package = from_suites("qemu-system-arm", [f"{archive()[1]}-backports"], out)
             output(["dpkg", "-x", package, fresh])
             if qemu_major(fresh / name) < 10:
                 fail("that of the backports does not run here, or is older")
@@ -107,6 +118,26 @@ def qemu10() -> Path:
     except (Error, OSError) as error:
         raise Unavailable.after("QEMU 10", error) from error
     return root / name
+
+
+def kernel_source(source: Source) -> Path:
+    """The archive with a base's source: the installed package's, or that of another suite."""
+    package, name = source.package, f"usr/src/{source.package}.tar.xz"
+    installed, out = Path("/", name), BUILD / "source"
+    if installed.exists():
+        return installed
+    if not source.suites:
+        fail(f"{installed} is missing: install {package} (make setup), or name a tree with KSRC=")
+    if not (out / name).exists():
+        say(f"downloading {package}")
+        try:
+            downloaded = from_suites(package, source.suites, out)
+            output(["dpkg", "-x", downloaded, out])
+            downloaded.unlink()
+        except (Error, OSError) as error:
+            fail(f"{package} is not installed, and none of {', '.join(source.suites)} has it for "
+                 f"us: name a tree with KSRC=\n{error}")
+    return out / name
 
 
 def bochs_version() -> str:

@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -29,7 +30,8 @@ import summary
 import tables
 import tree
 from results import BOOT, FAIL, KUNIT, NOT_RUN, PROGRAM, SKIP, Result
-from settings import ARCHES, BUILD, JOBS, KERNEL, OUT, REPO, TREES, fail, output, say
+from settings import (ARCHES, BUILD, JOBS, KERNEL, OUT, REPO, SHARED, TREES, fail, output,
+                      say)
 from tables import Machine, Test
 
 
@@ -253,13 +255,18 @@ def shell() -> int:
 
 
 def clean() -> None:
-    """Remove what was built and the results, and nothing else."""
+    """Remove what was built and the results, and nothing else; without BASE=, of all bases."""
     for kernel in TREES:
         tree.refuse_own_work(kernel)
+    if SHARED == BUILD:
+        for name in [name for name in settings.BASES if (SHARED / name).exists()]:
+            output([sys.executable, "-B", __file__, "clean"],
+                   env={**os.environ, "BASE": name, "KSRC": ""})
+        for name in ("busybox", "qemu10", "rootfs"):
+            shutil.rmtree(SHARED / name, ignore_errors=True)
     configs = {*settings.CONFIGS, *(item.config for item in tables.all_machines().values())}
     objects = ["-".join(filter(None, (kernel, config))) for kernel in TREES for config in configs]
-    for name in [*objects, "linux", "linux-base", "selftests", "check", "run", "busybox",
-                 "qemu10", "rootfs"]:
+    for name in [*objects, "linux", "linux-base", "source", "selftests", "check", "run"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
     for name in [*tables.all_machines(), "mutate", "bench", "compat", "vmm"]:
         shutil.rmtree(OUT / name, ignore_errors=True)

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 import debian
-from settings import ARCHES, BUILD, Error, fail, output, say
+from settings import ARCHES, SHARED, Error, fail, output, say
 
 # Seconds that debootstrap may take.
 LIMIT = 1800
@@ -29,7 +29,7 @@ MAKING = threading.Lock()
 
 def directory(arch: str, suite: str = "") -> Path:
     """Of this Debian itself, or of another suite."""
-    return BUILD / "rootfs" / "-".join(filter(None, (arch, suite)))
+    return SHARED / "rootfs" / "-".join(filter(None, (arch, suite)))
 
 
 def environment() -> dict[str, str]:

@@ -10,13 +10,14 @@ import contextlib
 import datetime
 import fcntl
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -35,8 +36,6 @@ def _path(name: str, default: str) -> Path:
     return (REPO / (os.environ.get(name) or default)).absolute()
 
 
-BUILD = _path("BUILD", "build")
-OUT = _path("OUT", "out")
 KSRC = os.environ.get("KSRC", "")
 KERNEL = os.environ.get("KERNEL") or "patched"
 CONFIG = os.environ.get("CONFIG", "")
@@ -53,9 +52,6 @@ TARGET = "vmm" if CONFIG == "vmm" else "matrix"
 
 # In the environment of what a command starts that has locked this BUILD.
 LOCKED = "MEMTYPE_LOCKED"
-
-# Kernel trees, by KERNEL: with all patches, or with the test instruments only.
-TREES = {"patched": BUILD / "linux", "base": BUILD / "linux-base"}
 
 
 class Error(Exception):
@@ -93,6 +89,58 @@ def checked(kind: type[Any], where: str, values: dict[str, Any]) -> Any:
 
 
 @dataclass(frozen=True)
+class Source:
+    """One table of bases.toml."""
+    package: str
+    suites: list[str] = field(default_factory=list)
+
+
+# By the names of their directories below patches/; the first is the default.
+BASES: dict[str, Source] = {name: checked(Source, f"bases.toml: {name}", values)
+                            for name, values in table("bases.toml").items()}
+
+
+def kernel_version(makefile: str, where: str | Path) -> str:
+    """The release that a kernel's top Makefile says."""
+    parts = [re.search(rf"^{key} = *(.*)$", makefile, re.M)
+             for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")]
+    if not all(parts):
+        fail(f"{where} is not a kernel tree: its Makefile has no VERSION")
+    version, patchlevel, sublevel, extra = [part.group(1).strip() for part in parts if part]
+    return f"{version}.{patchlevel}.{sublevel}{extra}"
+
+
+def base_name(version: str) -> str:
+    """How the directory of the hooks for a kernel release is called."""
+    return ".".join(version.split(".")[:2])
+
+
+def _base() -> str:
+    """BASE=, or what KSRC= is; the default if that is no base, which is said where it is laid."""
+    default = next(iter(BASES))
+    if not KSRC:
+        return os.environ.get("BASE") or default
+    try:
+        makefile = (Path(KSRC) / "Makefile").read_text()
+        name = base_name(kernel_version(makefile, KSRC))
+    except (OSError, Error):
+        return default
+    return name if name in BASES else default
+
+
+BASE = _base()
+# The user's BUILD, with what bases share. All else of another base than the default is in a
+# directory of its own.
+SHARED = _path("BUILD", "build")
+_own = "" if BASE == next(iter(BASES)) else BASE
+BUILD = SHARED / _own
+OUT = _path("OUT", "out") / _own
+
+# Kernel trees, by KERNEL: with all patches, or with the test instruments only.
+TREES = {"patched": BUILD / "linux", "base": BUILD / "linux-base"}
+
+
+@dataclass(frozen=True)
 class Arch:
     """One table of architectures.toml."""
     kernel: str             # its directory below arch/
@@ -118,13 +166,18 @@ def say(message: str) -> None:
 
 def variables() -> str:
     """The user's choices that decide what runs and where, as one would type them after `make`."""
-    chosen = {"KSRC": KSRC, "KERNEL": "" if KERNEL == "patched" else KERNEL,
+    chosen = {"KSRC": KSRC, "BASE": "" if KSRC or not _own else BASE,
+              "KERNEL": "" if KERNEL == "patched" else KERNEL,
               "CONFIG": "" if TARGET == CONFIG else CONFIG,
-              "BUILD": "" if BUILD == REPO / "build" else str(BUILD)}
+              "BUILD": "" if SHARED == REPO / "build" else str(SHARED)}
     return "".join(f" {key}={shlex.quote(value)}" for key, value in chosen.items() if value)
 
 
 def check_choices() -> None:
+    if BASE not in BASES:
+        fail(f"BASE={BASE}: must be one of {', '.join(BASES)}")
+    if os.environ.get("BASE", BASE) not in ("", BASE):
+        fail(f"BASE={os.environ['BASE']}: but KSRC={KSRC} is {BASE}")
     if KERNEL not in TREES:
         fail(f"KERNEL={KERNEL}: must be one of {', '.join(TREES)}")
     if CONFIG not in CONFIGS:
@@ -158,22 +211,22 @@ def terminate(_signal: int, _frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
     """BUILD is this process's, and that of the commands that it starts; others are refused."""
-    if os.environ.get(LOCKED) == str(BUILD):
+    if os.environ.get(LOCKED) == str(SHARED):
         yield
         return
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "lock").open("a+") as lock:
+    SHARED.mkdir(parents=True, exist_ok=True)
+    with (SHARED / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            fail(f"{BUILD} is in use by {lock.read().strip() or 'another make'}: wait for it, or "
+            fail(f"{SHARED} is in use by {lock.read().strip() or 'another make'}: wait for it, or "
                  "set BUILD= and OUT= to other directories")
         lock.truncate(0)
         lock.write(f"process {os.getpid()}, {' '.join(sys.argv)}, since "
                    f"{datetime.datetime.now().isoformat(' ', 'seconds')}\n")
         lock.flush()
-        os.environ[LOCKED] = str(BUILD)
+        os.environ[LOCKED] = str(SHARED)
         try:
             yield
         finally:

@@ -29,7 +29,10 @@ busybox-static		busybox
 packages="$packages
 $(sed -n '/^\[.*\.packages\]$/,/^$/{s/^\(.*\) = ""$/\1 -/p;s/^\(.*\) = "\(.*\)"$/\1 \2/p;}' \
 	"$(dirname "$0")/architectures.toml")"
-[ -n "${KSRC:-}" ] || packages="linux-source-6.12 - $packages"
+# The source of the default base is installed, that of another base only downloaded (debian.py).
+default=$(sed -n '/^\["/{s/\["\(.*\)"\]/\1/p;q;}' "$(dirname "$0")/bases.toml")
+[ -n "${KSRC:-}" ] || [ "${BASE:-$default}" != "$default" ] ||
+	packages="linux-source-$default - $packages"
 minutes=0
 for what; do
 	case $what in

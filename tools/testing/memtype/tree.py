@@ -22,10 +22,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import debian
 import settings
 from settings import ARCHES, BUILD, KSRC, OUT, REPO, TREES, fail, output, say
 
-DEBIAN_SERIES = "6.12"
 # The directories of the repository that are not laid over the kernel tree.
 ASIDE = (".ci/", "patches/", "tools/testing/memtype/mutations/")
 INSTRUMENTS = "test instruments"
@@ -85,24 +85,12 @@ def exists(ref: str) -> bool:
         git("for-each-ref", "--format=%(refname)", ref))
 
 
-def kernel_version(makefile: str, where: str | Path) -> str:
-    """The release that a kernel's top Makefile says."""
-    parts = [re.search(rf"^{key} = *(.*)$", makefile, re.M)
-             for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")]
-    if not all(parts):
-        fail(f"{where} is not a kernel tree: its Makefile has no VERSION")
-    version, patchlevel, sublevel, extra = [part.group(1).strip() for part in parts if part]
-    return f"{version}.{patchlevel}.{sublevel}{extra}"
-
-
 def patch_directory(version: str) -> Path:
     """The patches for a kernel release, or an error that lists what there is."""
-    series = ".".join(version.split(".")[:2])
-    directory = REPO / "patches" / series
-    if not (directory / "series").exists():
-        known = sorted(path.parent.name for path in (REPO / "patches").glob("*/series"))
-        fail(f"no patches for kernel {version}; supported: {', '.join(known)}")
-    return directory
+    name = settings.base_name(version)
+    if name not in settings.BASES:
+        fail(f"no patches for kernel {version}; supported: {', '.join(settings.BASES)}")
+    return REPO / "patches" / name
 
 
 def init_repository() -> None:
@@ -148,10 +136,8 @@ def import_tree(source: Path, message: str) -> str:
 
 def import_debian() -> str:
     """Debian's source package as the base; unpacked again only when the package changed."""
-    package = f"linux-source-{DEBIAN_SERIES}"
-    tarball = Path(f"/usr/src/{package}.tar.xz")
-    if not tarball.exists():
-        fail(f"{tarball} is missing: install {package} (make setup), or name a tree with KSRC=")
+    tarball = debian.kernel_source(settings.BASES[settings.BASE])
+    package = settings.BASES[settings.BASE].package
     stamp = tarball.stat()
     message = f"{package} ({tarball.name}, {stamp.st_size} bytes, {stamp.st_mtime_ns})"
     if not exists(DEBIAN) or git("log", "-1", "--format=%s", DEBIAN) != message:
@@ -166,7 +152,7 @@ def import_ksrc() -> str:
     """A tree of the user's as the base."""
     source = Path(KSRC).absolute()
     try:
-        version = kernel_version((source / "Makefile").read_text(), source)
+        version = settings.kernel_version((source / "Makefile").read_text(), source)
     except OSError as error:
         fail(f"{source} is not a kernel tree: {error}")
     patch_directory(version)
@@ -178,7 +164,7 @@ def import_ksrc() -> str:
 
 
 def base_of(commit: str) -> Base:
-    version = kernel_version(git("show", f"{commit}:Makefile"), commit)
+    version = settings.kernel_version(git("show", f"{commit}:Makefile"), commit)
     return Base(commit, version, patch_directory(version))
 
 

@@ -26,7 +26,7 @@ class Entry(unittest.TestCase):
     def clean(self) -> dict[str, str]:
         """The environment without what the outer make exports."""
         return {key: value for key, value in os.environ.items() if key not in (
-            "BUILD", "OUT", "KSRC", "KERNEL", "CONFIG", "MACHINE", "TEST", "HOOK", "JOBS")}
+            "BUILD", "OUT", "BASE", "KSRC", "KERNEL", "CONFIG", "MACHINE", "TEST", "HOOK", "JOBS")}
 
     def make(self, *words: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["make", *words], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
@@ -104,7 +104,9 @@ class Entry(unittest.TestCase):
     def test_clean_leaves_other_files(self) -> None:
         build = self.top / "build"
         (build / "linux").mkdir(parents=True)
+        (build / "7.3/linux").mkdir(parents=True)
         out = self.top / "out"
+        (out / "7.3/bench").mkdir(parents=True)
         (out / "bench/base").mkdir(parents=True)
         (out / "compat").mkdir()
         for name in ("bench.json", "compat.json", "memtype-selftests-arm64.tar.gz"):

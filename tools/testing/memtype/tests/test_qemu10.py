@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Emulators that a machine needs: where QEMU 10 comes from, and which Bochs is refused."""
+"""What comes from other suites, QEMU 10 and kernel sources, and which Bochs is refused."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import machine
 import matrix
 import tables
 from results import BOOT, FAIL, NOT_RUN, PROGRAM, SKIP
+from settings import Error, Source
 from tables import Test
 
 # Answers --version as QEMU does.
@@ -41,7 +42,7 @@ class Qemu10(unittest.TestCase):
         self.bin = self.top / "bin"
         self.bin.mkdir()
         self.build = self.top / "build"
-        self.enterContext(mock.patch.object(debian, "BUILD", self.build))
+        self.enterContext(mock.patch.object(debian, "SHARED", self.build))
         self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.bin}:/usr/bin:/bin"))
         self.enterContext(mock.patch.object(platform, "freedesktop_os_release",
                                             lambda: {"VERSION_CODENAME": "testing"}))
@@ -109,6 +110,53 @@ class Qemu10(unittest.TestCase):
             self.assertIn(str(error), boot.reason)
             self.assertEqual([(result.status, result.cause) for result in rest],
                              [(NOT_RUN, boot.name)] * 2)
+
+
+class KernelSource(unittest.TestCase):
+    """The source of a base that Debian has in another suite."""
+
+    # The first suite does not have it.
+    APT = """#!/bin/sh
+echo "$*" >>{top}/asked
+case "$*" in
+*indextargets*) echo http://archive.example/debian/ ;;
+*update) ! grep -q "$(cat {top}/down)" {top}/build/source/sources.list ;;
+*download*) touch linux-source-9.9_1.deb ;;
+esac
+"""
+    DPKG = "#!/bin/sh\nmkdir -p $3/usr/src && touch $3/usr/src/linux-source-9.9.tar.xz\n"
+
+    def setUp(self) -> None:
+        self.top = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.enterContext(mock.patch.object(debian, "BUILD", self.top / "build"))
+        self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.top}:/usr/bin:/bin"))
+        self.enterContext(mock.patch.object(platform, "freedesktop_os_release",
+                                            lambda: {"VERSION_CODENAME": "testing"}))
+        for name, text in (("apt-get", self.APT.format(top=self.top)), ("dpkg", self.DPKG)):
+            (self.top / name).write_text(text)
+            (self.top / name).chmod(0o755)
+        self.source = Source("linux-source-9.9", ["first", "second"])
+
+    def test_second_suite(self) -> None:
+        (self.top / "down").write_text("first")
+        found = debian.kernel_source(self.source)
+        self.assertEqual(found, self.top / "build/source/usr/src/linux-source-9.9.tar.xz")
+        self.assertEqual((self.top / "build/source/sources.list").read_text(),
+                         f"deb [signed-by={debian.KEYRING}] http://archive.example/debian/ "
+                         "second main\n")
+        (self.top / "asked").unlink()
+        self.assertEqual(debian.kernel_source(self.source), found)
+        self.assertFalse((self.top / "asked").exists())
+
+    def test_unavailable(self) -> None:
+        (self.top / "down").write_text("main")
+        with self.assertRaisesRegex(Error, "linux-source-9.9 is not installed, and none of first, "
+                                    "second has it for us: name a tree with KSRC="):
+            debian.kernel_source(self.source)
+
+    def test_to_install(self) -> None:
+        with self.assertRaisesRegex(Error, "install linux-source-9.9 .make setup., or .* KSRC="):
+            debian.kernel_source(Source("linux-source-9.9"))
 
 
 class Bochs(unittest.TestCase):

@@ -35,7 +35,7 @@ class Tree(unittest.TestCase):
 
         tools = self.project / "tools/testing/memtype"
         tools.mkdir(parents=True)
-        for path in [*HERE.glob("*.py"), HERE / "architectures.toml"]:
+        for path in [*HERE.glob("*.py"), HERE / "architectures.toml", HERE / "bases.toml"]:
             shutil.copy(path, tools)
         patches = self.project / "patches/6.12"
         patches.mkdir(parents=True)
@@ -75,8 +75,8 @@ class Tree(unittest.TestCase):
             stderr=subprocess.STDOUT, check=False,
             cwd=self.project,
             env={**os.environ, "PYTHONPATH": str(tools), "BUILD": str(self.build),
-                 "OUT": str(self.build / "out"), "KSRC": str(self.kernel), "KERNEL": "patched",
-                 "CONFIG": "", **env})
+                 "OUT": str(self.build / "out"), "KSRC": str(self.kernel), "BASE": "",
+                 "KERNEL": "patched", "CONFIG": "", **env})
 
     def good(self, *command: str, **env: str) -> str:
         done = self.run_tree(*command, **env)
@@ -168,7 +168,22 @@ class Tree(unittest.TestCase):
 
     def test_unknown_version(self) -> None:
         (self.kernel / "Makefile").write_text(MAKEFILE.replace("= 12", "= 13"))
-        self.assertIn("no patches for kernel 6.13.117; supported: 6.12", self.bad("lay"))
+        self.assertIn("no patches for kernel 6.13.117; supported: 6.12, 7.3", self.bad("lay"))
+
+    def test_another_base(self) -> None:
+        """It lies beside the default one, with hooks of its own; KSRC= says which it is."""
+        self.good("lay")
+        (self.kernel / "Makefile").write_text(MAKEFILE.replace("= 6\n", "= 7\n").replace("12", "3"))
+        patches = self.project / "patches/7.3"
+        patches.mkdir()
+        (patches / "tested").write_text("7.3.117\n")
+        (patches / "series").write_text("")
+        self.good("lay")
+        self.assertNotIn("default y", (self.build / "7.3/linux/mm/Kconfig").read_text())
+        self.assertTrue((self.build / "7.3/linux/mm/new.c").exists())
+        self.assertIn("default y", (self.linux / "mm/Kconfig").read_text())
+        self.assertIn(f"BASE=6.12: but KSRC={self.kernel} is 7.3", self.bad("lay", BASE="6.12"))
+        self.assertIn("BASE=7.4: must be one of 6.12, 7.3", self.bad("lay", BASE="7.4", KSRC=""))
 
     def test_no_kernel_tree(self) -> None:
         self.assertIn("is not a kernel tree", self.bad("lay", KSRC=str(self.project)))

@@ -54,7 +54,7 @@ class Rootfs(unittest.TestCase):
             (self.top / "bin" / name).chmod(0o755)
         # dpkg-deb wants this, whatever the umask
         os.chmod(self.top / "package/DEBIAN", 0o755)
-        self.enterContext(mock.patch.object(rootfs, "BUILD", self.top / "build"))
+        self.enterContext(mock.patch.object(rootfs, "SHARED", self.top / "build"))
         self.enterContext(mock.patch.object(debian, "archive",
                                             lambda: ("http://archive.example/debian/", "testing")))
         self.enterContext(mock.patch.dict(os.environ, http_proxy="",
