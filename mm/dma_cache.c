@@ -22,6 +22,7 @@
 #include <linux/seq_file.h>
 #include <linux/sizes.h>
 #include <linux/string.h>
+#include <linux/symbol_ns.h>
 
 #include <asm/dma_cache.h>
 #include <kunit/static_stub.h>
@@ -57,7 +58,7 @@ bool dma_cache_active(void)
 {
 	return dma_cache_on;
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_active, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_active, SYMBOL_NS(DMA_CACHE));
 
 /* Whether this task was killed, or a test wants a clean to fail as if it had been */
 static bool dma_cache_killed(void)
@@ -112,7 +113,7 @@ void dma_cache_begin(struct dma_cache *dc, enum dma_cache_op op)
 	might_sleep();
 	*dc = (struct dma_cache) { .op = op, .room = CHUNK_PAGES, .start_ns = ktime_get_ns() };
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_begin, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_begin, SYMBOL_NS(DMA_CACHE));
 
 /*
  * How to reach a page: 0 for the linear map, 1 for memory that is not in it, -ENXIO for what
@@ -304,7 +305,7 @@ void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages
 {
 	dma_cache_add_all(dc, pfn, npages, false);
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_add, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_add, SYMBOL_NS(DMA_CACHE));
 
 /**
  * dma_cache_add_runs() - maintain the caches for runs of pages that have a struct page each
@@ -335,7 +336,7 @@ void dma_cache_add_runs(struct dma_cache *dc, const unsigned long *pfns, const u
 		npages -= n;
 	}
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_add_runs, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_add_runs, SYMBOL_NS(DMA_CACHE));
 
 /**
  * dma_cache_clean_pages() - clean pages that GUP has pinned
@@ -359,7 +360,7 @@ int dma_cache_clean_pages(struct page **pages, unsigned long npages)
 	}
 	return dma_cache_end(&dc);
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_clean_pages, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_clean_pages, SYMBOL_NS(DMA_CACHE));
 
 /**
  * dma_cache_unreachable() - whether page frames have lines that nobody can maintain
@@ -376,7 +377,7 @@ bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot)
 {
 	return dma_cache_on && arch_dma_cache_unreachable(PFN_PHYS(pfn), prot);
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_unreachable, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_unreachable, SYMBOL_NS(DMA_CACHE));
 
 /**
  * dma_cache_end() - finish maintenance
@@ -409,7 +410,7 @@ int dma_cache_end(struct dma_cache *dc)
 			     dc->failed);
 	return dc->error;
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_end, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_end, SYMBOL_NS(DMA_CACHE));
 
 static int dma_cache_show(struct seq_file *m, void *v)
 {

@@ -12,6 +12,13 @@
 #include <linux/pm_runtime.h>
 #include <linux/seq_file.h>
 
+/* Binary attributes are constant in kernels that have this. */
+#ifdef __SYSFS_FUNCTION_ALTERNATIVE
+#define BIN_ATTR_CONST	const
+#else
+#define BIN_ATTR_CONST
+#endif
+
 #ifdef CONFIG_DMA_CACHE
 static const char * const iommu_coherency_words[] = {
 	[IOMMU_COHERENCY_IOMMU] = "iommu",
@@ -20,7 +27,8 @@ static const char * const iommu_coherency_words[] = {
 };
 
 static ssize_t dma_coherency_read(struct file *file, struct kobject *kobj,
-				  struct bin_attribute *attr, char *buf, loff_t off, size_t count)
+				  BIN_ATTR_CONST struct bin_attribute *attr, char *buf, loff_t off,
+				  size_t count)
 {
 	enum iommu_coherency coherency = READ_ONCE(to_iommu_group(kobj)->coherency);
 	char text[32];
@@ -107,7 +115,8 @@ static bool iommu_group_in_use(struct iommu_group *group)
 }
 
 static ssize_t dma_coherency_write(struct file *file, struct kobject *kobj,
-				   struct bin_attribute *attr, char *buf, loff_t off, size_t count)
+				   BIN_ATTR_CONST struct bin_attribute *attr, char *buf, loff_t off,
+				   size_t count)
 {
 	int coherency = sysfs_match_string(iommu_coherency_words, buf);
 	struct iommu_group *group = to_iommu_group(kobj);
@@ -138,7 +147,7 @@ static ssize_t dma_coherency_write(struct file *file, struct kobject *kobj,
 /* A binary attribute, to check who opened the file, not who writes */
 static BIN_ATTR_RW(dma_coherency, 0);
 
-static struct bin_attribute *iommu_coherency_attrs[] = {
+static BIN_ATTR_CONST struct bin_attribute *BIN_ATTR_CONST iommu_coherency_attrs[] = {
 	&bin_attr_dma_coherency,
 	NULL
 };

@@ -11,6 +11,7 @@
 #include <linux/dma_cache.h>
 #include <linux/iommu_coherency.h>
 #include <linux/sizes.h>
+#include <linux/symbol_ns.h>
 #include <uapi/linux/dma_cache.h>
 
 static inline bool vfio_noncoherent(struct vfio_domain *domain)
@@ -25,7 +26,7 @@ static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t p
 }
 
 #ifdef CONFIG_DMA_CACHE
-MODULE_IMPORT_NS(DMA_CACHE);
+MODULE_IMPORT_NS(SYMBOL_NS(DMA_CACHE));
 
 static inline bool vfio_maintains_caches(void)
 {
@@ -33,17 +34,21 @@ static inline bool vfio_maintains_caches(void)
 }
 
 /*
- * Clean what was just pinned, a page full of pointers at most, before anything maps it. A page
- * frame without a page comes alone; the batch cannot hold it.
+ * Clean what was just pinned, a page full of pointers at most, before anything maps it. Page
+ * frames without pages come by themselves; the batch cannot hold them. Returns @npages or an error.
  */
-static inline int vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
-				   unsigned long pfn)
+static inline long vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
+				    unsigned long pfn, long npages)
 {
+	int ret;
+
 	if (!dma->maintain)
-		return 0;
-	if (batch->size == 1)
-		return dma_cache_range(DMA_CACHE_CLEAN, pfn, 1);
-	return dma_cache_clean_pages(batch->pages, batch->size);
+		return npages;
+	if (batch->size > 1)
+		ret = dma_cache_clean_pages(batch->pages, batch->size);
+	else
+		ret = dma_cache_range(DMA_CACHE_CLEAN, pfn, npages);
+	return ret ?: npages;
 }
 
 /*
@@ -118,10 +123,10 @@ static inline bool vfio_maintains_caches(void)
 	return false;
 }
 
-static inline int vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
-				   unsigned long pfn)
+static inline long vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *batch,
+				    unsigned long pfn, long npages)
 {
-	return 0;
+	return npages;
 }
 
 static inline int vfio_clean_external(struct page **pages, int npages)

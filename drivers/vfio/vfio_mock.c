@@ -11,6 +11,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/symbol_ns.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
 
@@ -18,7 +19,7 @@
 #include "../iommu/iommufd/selftest_shadow.h"
 #include "vfio_mock.h"
 
-MODULE_IMPORT_NS(IOMMUFD);
+MODULE_IMPORT_NS(SYMBOL_NS(IOMMUFD));
 
 /**
  * struct vfio_mock - a device

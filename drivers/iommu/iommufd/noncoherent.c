@@ -23,11 +23,20 @@
 #include <linux/iommu_coherency.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
+#include <linux/symbol_ns.h>
 
 #include "double_span.h"
 #include "io_pagetable.h"
 
-MODULE_IMPORT_NS(DMA_CACHE);
+#ifndef iopt_is_dmabuf
+/* Not in this kernel yet */
+static bool iopt_is_dmabuf(struct iopt_pages *pages)
+{
+	return false;
+}
+#endif
+
+MODULE_IMPORT_NS(SYMBOL_NS(DMA_CACHE));
 
 /**
  * iopt_area_must_maintain() - whether pages of an area are about to become reachable by
@@ -78,7 +87,7 @@ void iopt_noncoherent_enter_all(struct iopt_area *area)
  */
 void iopt_noncoherent_entered(struct iopt_area *area, struct iopt_pages *pages)
 {
-	if (!iopt_area_must_maintain(area))
+	if (!iopt_area_must_maintain(area) || iopt_is_dmabuf(pages))
 		return;
 	area->noncoherent.node.start = iopt_area_index(area);
 	area->noncoherent.node.last = iopt_area_last_index(area);
@@ -147,6 +156,10 @@ static int maintain_batch(enum dma_cache_op op, struct iopt_pages *pages,
 	struct dma_cache dc;
 
 	lockdep_assert_held(&pages->mutex);
+
+	/* A BAR, which may be revoked meanwhile, and has no lines. */
+	if (iopt_is_dmabuf(pages))
+		return 0;
 
 	dma_cache_begin(&dc, op);
 	interval_tree_for_each_span(&span, &pages->noncoherent_itree, start_index,
@@ -307,7 +320,7 @@ void iopt_noncoherent_flush_pinned(struct iopt_area *area, struct iopt_pages *pa
 	struct interval_tree_span_iter span;
 	struct dma_cache dc;
 
-	if (!iopt_area_must_maintain(area) || !must_flush(pages))
+	if (!iopt_area_must_maintain(area) || !must_flush(pages) || iopt_is_dmabuf(pages))
 		return;
 
 	lockdep_assert_held(&pages->mutex);

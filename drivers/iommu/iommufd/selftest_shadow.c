@@ -22,6 +22,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/symbol_ns.h>
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
 #include <trace/events/dma_cache.h>
@@ -209,6 +210,13 @@ static bool noncoherent(struct mock_shadow *sh)
 	return sh->simulated && !sh->enforced;
 }
 
+static bool is_mapped(struct mock_shadow *sh, u64 iova)
+{
+	if (sh->pfns)
+		return xa_load(sh->pfns, iova / sh->granule);
+	return iommu_iova_to_phys(sh->domain, iova);
+}
+
 static void write_bytes(u8 *to, phys_addr_t phys, const void *data, size_t len)
 {
 	memcpy(to + offset_in_page(phys), data, len);
@@ -222,7 +230,7 @@ static void land(struct mock_shadow *sh, bool all)
 
 	spin_lock(&shadow_lock);
 	list_for_each_entry_safe(write, next, &sh->late, list) {
-		if (!all && xa_load(sh->pfns, write->iova / sh->granule))
+		if (!all && is_mapped(sh, write->iova))
 			continue;
 		s = xa_load(&shadows, PHYS_PFN(write->phys));
 		if (s)
@@ -404,7 +412,7 @@ int iommufd_mock_dma_rw(struct iommu_domain *domain, u64 iova, void *buf, size_t
 	if (flags & MOCK_DMA_RW_LATE && !(flags & MOCK_DMA_RW_WRITE && noncoherent(sh)))
 		return -EOPNOTSUPP;
 	for (at = ALIGN_DOWN(iova, sh->granule); at < end; at += sh->granule) {
-		if (!xa_load(sh->pfns, at / sh->granule))
+		if (!is_mapped(sh, at))
 			return -EFAULT;
 		if (!ram_page(PHYS_PFN(iommu_iova_to_phys(sh->domain, at))))
 			return -ENXIO;
@@ -422,7 +430,7 @@ int iommufd_mock_dma_rw(struct iommu_domain *domain, u64 iova, void *buf, size_t
 	}
 	return 0;
 }
-EXPORT_SYMBOL_NS_GPL(iommufd_mock_dma_rw, IOMMUFD);
+EXPORT_SYMBOL_NS_GPL(iommufd_mock_dma_rw, SYMBOL_NS(IOMMUFD));
 
 static int test_dma_rw(struct iommufd_ucmd *ucmd, struct iommu_test_cmd *cmd)
 {

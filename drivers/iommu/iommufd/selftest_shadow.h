@@ -7,21 +7,31 @@
 #include <linux/errno.h>
 #include <linux/list.h>
 #include <linux/types.h>
+#include <linux/xarray.h>
+
+#ifdef CONFIG_IOMMU_PT
+#include <linux/generic_pt/iommu.h>
+#endif
 
 struct device;
 struct iommu_domain;
 struct iommu_iotlb_gather;
 struct iommufd_ucmd;
-struct xarray;
 
 /* Of a mock domain */
 struct mock_shadow {
 #ifdef CONFIG_DMA_CACHE
 	struct iommu_domain *domain;
-	struct xarray *pfns;	/* the domain's page table, by IOVA / granule */
+	/* What the domain maps, by IOVA / granule; NULL if a table is not simulated */
+	struct xarray *pfns;
 	size_t granule;
 	struct list_head late;
 	bool simulated, enforceable, enforced;
+#ifdef CONFIG_IOMMU_PT
+	struct xarray pt_pfns;
+	struct pt_iommu_ops pt_ops;
+	const struct pt_iommu_ops *real_pt_ops;
+#endif
 #endif
 };
 
@@ -43,6 +53,9 @@ int mock_shadow_begin(unsigned long dev_flags);
 void mock_shadow_end(void);
 void mock_shadow_init(struct mock_shadow *sh, struct iommu_domain *domain, struct xarray *pfns,
 		      unsigned long dev_flags);
+#ifdef CONFIG_IOMMU_PT
+void mock_shadow_init_pt(struct mock_shadow *sh, struct pt_iommu *table, unsigned long dev_flags);
+#endif
 void mock_shadow_free(struct mock_shadow *sh);
 void mock_shadow_map(struct mock_shadow *sh, phys_addr_t phys, size_t size, int prot);
 void mock_shadow_unmap(struct mock_shadow *sh, phys_addr_t phys);
@@ -70,6 +83,13 @@ static inline void mock_shadow_init(struct mock_shadow *sh, struct iommu_domain 
 				    struct xarray *pfns, unsigned long dev_flags)
 {
 }
+
+#ifdef CONFIG_IOMMU_PT
+static inline void mock_shadow_init_pt(struct mock_shadow *sh, struct pt_iommu *table,
+				       unsigned long dev_flags)
+{
+}
+#endif
 
 static inline void mock_shadow_free(struct mock_shadow *sh)
 {

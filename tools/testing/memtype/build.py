@@ -36,7 +36,7 @@ UAPI = ["-idirafter", str(TREES["patched"] / "include/uapi")]
 UAPI_HEADER = "include/uapi/linux/kvm_memtype.h"
 # What the programs of a directory need and its Makefile does not say: a header of ours that the
 # compiler reads first, and further headers that they are built from.
-HEADERS = {"iommu": ["tools/testing/memtype/iommufd_6_12.h",
+HEADERS = {"iommu": [f"tools/testing/memtype/iommufd_{settings.BASE.replace('.', '_')}.h",
                      "tools/testing/selftests/iommu/dma_cache_counters.h",
                      "tools/testing/selftests/iommu/dma_cache_devices.h",
                      "tools/testing/selftests/iommu/dma_cache_order.h",
@@ -213,12 +213,17 @@ def selftest_programs(arch: str, out: Path, wanted: list[Path], what: str, *word
     directory = wanted[0].parts[0]
     local = [str((TREES["patched"] / name).resolve()) for name in HEADERS.get(directory, [])]
     first = f"-include {local[0]} " if local else ""
+    libraries = [debian.unpacked(package, arch) / "usr"
+                 for package in settings.BASES[settings.BASE].libraries]
     headers = BUILD / "selftests" / arch / "headers/usr/include"
     log = out / f"{directory}.log"
     (out / directory).mkdir(parents=True, exist_ok=True)
     make(what, arch, log, "-C", SELFTESTS / directory,
          f"OUTPUT={out / directory}", f"LINUX_HDR_PATH={headers}",
-         f"KHDR_INCLUDES=-isystem {headers}", "LDFLAGS=-pthread -no-pie -static",
+         "KHDR_INCLUDES=" + " ".join(f"-isystem {path}" for path in
+                                     [headers, *(usr / "include" for usr in libraries)]),
+         "LDFLAGS=" + " ".join(["-pthread -no-pie -static", *(
+             f"-L{path}" for usr in libraries for path in usr.glob("lib/*-linux-gnu"))]),
          *words, *[out / path for path in wanted], CFLAGS=first + cflags,
          LOCAL_HDRS=" ".join(local))
     return log

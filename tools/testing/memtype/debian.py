@@ -43,20 +43,26 @@ def download(package: str, state: Path, *options: str) -> Path:
     return next(state.glob(f"{package}_*.deb"))
 
 
+def unpacked(package: str, arch: str) -> Path:
+    """Where a package of an architecture is unpacked."""
+    debian = ARCHES[arch].debian
+    out = SHARED / package
+    root, fresh = out / arch, out / "unpacking"
+    if not root.exists():
+        say(f"  downloading the {arch} {package}")
+        shutil.rmtree(fresh, ignore_errors=True)
+        output(["dpkg", "-x", download(package, out / f"apt-{arch}",
+                                       "-o", f"APT::Architecture={debian}",
+                                       "-o", f"APT::Architectures={debian}"), fresh])
+        fresh.rename(root)
+    return root
+
+
 def busybox(arch: str) -> Path:
     """A static shell for `make shell`; another architecture's package is only unpacked here."""
     if not ARCHES[arch].cross:
         return Path("/bin/busybox")
-    debian = ARCHES[arch].debian
-    out = SHARED / "busybox" / arch
-    found = out / "bin/busybox"
-    if found.exists():
-        return found
-    say(f"  downloading the {arch} busybox-static")
-    output(["dpkg", "-x", download("busybox-static", SHARED / "busybox" / "apt",
-                                   "-o", f"APT::Architecture={debian}",
-                                   "-o", f"APT::Architectures={debian}"), out])
-    return found
+    return unpacked("busybox-static", arch) / "bin/busybox"
 
 
 def qemu_major(program: Path) -> int:

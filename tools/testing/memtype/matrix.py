@@ -262,7 +262,8 @@ def clean() -> None:
         for name in [name for name in settings.BASES if (SHARED / name).exists()]:
             output([sys.executable, "-B", __file__, "clean"],
                    env={**os.environ, "BASE": name, "KSRC": ""})
-        for name in ("busybox", "qemu10", "rootfs"):
+        libraries = {name for source in settings.BASES.values() for name in source.libraries}
+        for name in ("busybox-static", "qemu10", "rootfs", *libraries):
             shutil.rmtree(SHARED / name, ignore_errors=True)
     configs = {*settings.CONFIGS, *(item.config for item in tables.all_machines().values())}
     objects = ["-".join(filter(None, (kernel, config))) for kernel in TREES for config in configs]

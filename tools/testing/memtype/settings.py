@@ -93,6 +93,7 @@ class Source:
     """One table of bases.toml."""
     package: str
     suites: list[str] = field(default_factory=list)
+    libraries: list[str] = field(default_factory=list)
 
 
 # By the names of their directories below patches/; the first is the default.

@@ -9,9 +9,10 @@
  */
 #include <linux/dma_cache.h>
 #include <linux/scatterlist.h>
+#include <linux/symbol_ns.h>
 
 #ifdef CONFIG_DMA_CACHE
-MODULE_IMPORT_NS(DMA_CACHE);
+MODULE_IMPORT_NS(SYMBOL_NS(DMA_CACHE));
 
 /* Sleeps: without the lock of the protection domain */
 static int usnic_uiom_maintain(struct usnic_uiom_reg *uiomr, enum dma_cache_op op)
