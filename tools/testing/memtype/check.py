@@ -59,7 +59,7 @@ WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"patches/[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested)",
          r"tools/kvm/memtype/(.+\.c|\.gitignore)", r"tools/testing/selftests/.+\.(c|h)",
          r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
-         r"tools/testing/memtype/configs/[a-z0-9_]+\.config",
+         r"tools/testing/memtype/configs/[a-z0-9_.]+\.config",
          r"tools/testing/memtype/mutations/[a-z0-9-]+\.patch",
          r"tools/testing/memtype/tests/([a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
 # Before and after the sample of a report in README.md.
@@ -172,6 +172,27 @@ def option_off(arch: str) -> list[str]:
     return [f"{name} has {symbol} although the options are off" for name in hooked
             for symbol in sorted(symbols(arch, off / name))
             if symbol in ours or DMA_CACHE in symbol]
+
+
+def other_bases() -> list[str]:
+    """Of the bases that this run is not for: hooks that do not apply, sources that do not compile
+    or of which gcc warns."""
+    return [line for name in settings.BASES if name != settings.BASE and not settings.KSRC
+            for line in run([sys.executable, "-B", HERE / "check.py", "compile"],
+                            env={**os.environ, "BASE": name})]
+
+
+def compile_sources() -> None:
+    """Lay the tree, and compile the directories that our sources are in, for each architecture."""
+    tree.lay("patched")
+    for arch in ARCHES:
+        out = BUILD / "check" / f"{arch}-compile"
+        build.configure(arch, out)
+        directories = sorted({f"{Path(name).parent}/" for name in tree.kernel_sources(arch)})
+        build.make(f"{settings.BASE} {arch} sources", arch, out / "check.log", "-C",
+                   TREES["patched"], f"O={out}", "KCFLAGS=-Werror", "prepare")
+        build.make(f"{settings.BASE} {arch} sources", arch, out / "check.log", "-C",
+                   TREES["patched"], f"O={out}", "KCFLAGS=-Werror", *directories)
 
 
 def modules() -> list[str]:
@@ -331,6 +352,7 @@ def upstream_programs() -> list[str]:
 CHECKS: dict[str, Callable[[], list[str]]] = {
     "checkpatch --strict": checkpatch,
     "modules": modules,
+    "other bases: hooks and sources": other_bases,
     "kernel-doc": kernel_doc,
     "Sphinx": sphinx.warnings,
     "Red-without and Red-with trailers": trailers,
@@ -460,4 +482,4 @@ def unit() -> int:
 
 
 if __name__ == "__main__":
-    settings.main({"test": test, "check": check, "unit": unit}, __doc__)
+    settings.main({"test": test, "check": check, "unit": unit, "compile": compile_sources}, __doc__)

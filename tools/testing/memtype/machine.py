@@ -92,8 +92,8 @@ class Boot:
         cmdline = f"{ARCHES[machine.arch].console} {machine.cmdline} {CMDLINE}"
         if not machine.counts:
             cmdline += f" {NO_WATCHDOGS}"
-        if KUNIT not in self.tests:
-            cmdline += " kunit.enable=0"
+        # By itself it runs only in older kernels, which do not know the second.
+        cmdline += " kunit.autorun=1" if KUNIT in self.tests else " kunit.enable=0"
         if machine.emulator == "bochs":
             build.iso(image, initrd, cmdline, self.directory / "boot.iso")
             (self.directory / "bochsrc").write_text(

@@ -63,9 +63,11 @@ def fail(message: str) -> NoReturn:
 
 
 def fragments(*configs: str) -> list[Path]:
-    """The files of kernel options that configurations are made of, by their names joined by "-"."""
-    return [HERE / "configs" / f"{name}.config" for config in configs
-            for name in filter(None, config.split("-"))]
+    """The files of kernel options that configurations are made of, by their names joined by "-".
+    <name>_<base>.config has what only that base has."""
+    names = [name for config in configs for name in filter(None, config.split("-"))]
+    paths = [HERE / "configs" / f"{name}{own}.config" for name in names for own in ("", f"_{BASE}")]
+    return [path for path in paths if path.exists() or not path.stem.endswith(f"_{BASE}")]
 
 
 def table(name: str) -> dict[str, Any]:

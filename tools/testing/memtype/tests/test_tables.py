@@ -185,12 +185,14 @@ class Tables(unittest.TestCase):
                                      ("", "arm64-64k", ("arm64", "small-64k"))):
             with self.subTest(name), mock.patch.object(settings, "CONFIG", config):
                 self.assertEqual(MACHINES[name].kernel, kernel)
-        with mock.patch.object(build, "KERNEL", "patched"):
+        with mock.patch.object(build, "KERNEL", "patched"), \
+                mock.patch.object(settings, "BASE", "6.12"):
             self.assertEqual([path.stem for path in build.fragments("arm64", "small-64k")],
                              ["patched", "small", "64k"])
             self.assertEqual([path.stem for path in build.fragments("arm64", "vmm")],
-                             ["common", "arm64", "patched", "vmm"])
-        with mock.patch.object(build, "KERNEL", "base"):
+                             ["common", "arm64", "arm64_6.12", "patched", "vmm"])
+        with mock.patch.object(build, "KERNEL", "base"), \
+                mock.patch.object(settings, "BASE", "7.3"):
             self.assertEqual([path.stem for path in build.fragments("arm64", "")],
                              ["common", "arm64"])
             self.assertEqual(build.objects("arm64", "small-64k").parts[-2:],
