@@ -7,7 +7,7 @@ BUILD	?= build
 OUT	?= out
 JOBS	?= 2
 KERNEL	?= patched
-export BUILD OUT JOBS BASE KERNEL KSRC CONFIG MACHINE TEST HOOK
+export BUILD OUT JOBS BASE KERNEL KSRC CONFIG MACHINE TEST HOOK SENDER
 
 TOOLS	:= tools/testing/memtype
 PYTHON	:= python3 -B
@@ -34,7 +34,9 @@ help:		## Print this list
 #: CONFIG=debug  lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)
 #: CONFIG=coverage  gcov: prints which lines of our kernel code no test reached
 #: MACHINE=, TEST=  only these; shell patterns, comma-separated
-#: HOOK=         of make mutate: only these patches and defects; patterns of file names or numbers
+#: HOOK=         of make mutate and bisect: only these patches and defects; patterns of file names
+#:               or numbers
+#: SENDER=       of make series: who sends it, as "Name <address>"
 #: JOBS=N        machines at a time (2)
 
 .PHONY: matrix
@@ -100,8 +102,12 @@ tree: setup	## Write a patched kernel tree to DEST=, for a configuration of your
 	@$(PYTHON) $(TOOLS)/tree.py export '$(DEST)'
 
 .PHONY: series
-series: setup	## Write overlay and patches as a mailbox for git am to out/
-	@$(PYTHON) $(TOOLS)/tree.py series
+series: setup	## Write the patches as one would mail them, with a cover letter, to OUT/series
+	@$(PYTHON) $(TOOLS)/series.py series
+
+.PHONY: bisect
+bisect: setup	## Build each patch of the series, boot the last one of each group
+	@$(PYTHON) $(TOOLS)/series.py bisect
 
 .PHONY: refresh
 refresh:	## Turn the commits of BUILD/linux back into overlay files and patches

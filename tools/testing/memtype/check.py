@@ -56,7 +56,7 @@ CHECKED_ONLY = {"x86_64": ["drivers/infiniband/hw/usnic/usnic_uiom.o"]}
 WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"(arch|drivers|include|mm|virt)/.+\.[chS]", r".+/(Kconfig(\.\w+)?|Makefile)",
          r"Documentation/(.+\.rst|ABI/testing/[a-z0-9_-]+)",
-         r"patches/[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested)",
+         r"patches/(files\.toml|cover-letter|[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested))",
          r"tools/kvm/memtype/(.+\.c|\.gitignore)", r"tools/testing/selftests/.+\.(c|h)",
          r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
          r"tools/testing/memtype/configs/[a-z0-9_.]+\.config",
@@ -258,7 +258,7 @@ def trailers() -> list[str]:
     machines = tables.all_machines()
     tests = tables.all_tests(machines)
     problems = []
-    for patch in hook_patches(settings.BASE) + mutate.mutations():
+    for patch in tree.hooks(REPO / "patches" / settings.BASE) + mutate.mutations():
         try:
             hook = mutate.read_hook(patch, machines, tests)
             if hook.mutation:
@@ -282,15 +282,10 @@ def python() -> list[str]:
                 + run(["/usr/bin/flake8", "--max-line-length=100", *files], cwd=HERE))
 
 
-def hook_patches(base: str) -> list[Path]:
-    directory = REPO / "patches" / base
-    return [directory / name for group in tree.read_series(directory) for name in group.patches]
-
-
 def structural() -> tuple[int, int]:
     """Of the default base, how many patches name no test that goes red without them, and how many
     there are."""
-    patches = hook_patches(next(iter(settings.BASES)))
+    patches = tree.hooks(REPO / "patches" / next(iter(settings.BASES)))
     trailers = re.compile(rf"^Red-without: ({mutate.STRUCTURE}|{mutate.DOCUMENTS})$", re.M)
     return sum(bool(trailers.search(patch.read_text())) for patch in patches), len(patches)
 

@@ -283,9 +283,7 @@ def mutate() -> int:
     machines = tables.all_machines()
     tests = tables.all_tests(machines)
     base = tree.lay("patched")
-    series = [base.patches / name for group in tree.read_series(base.patches)
-              for name in group.patches]
-    patches = {path.name: path for path in [*series, *mutations()]}
+    patches = {path.name: path for path in [*tree.hooks(base.patches), *mutations()]}
     hooks = [read_hook(patches[name], machines, tests) for name in chosen(list(patches))]
     hooks = [hook for hook in hooks if hook.config == CONFIG]
     if not hooks:

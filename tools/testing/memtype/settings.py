@@ -42,6 +42,7 @@ CONFIG = os.environ.get("CONFIG", "")
 MACHINE = os.environ.get("MACHINE", "")
 TEST = os.environ.get("TEST", "")
 HOOK = os.environ.get("HOOK", "")
+SENDER = os.environ.get("SENDER", "")
 JOBS = os.environ.get("JOBS") or "2"
 
 # Kernel configurations, by CONFIG: beside the matrix's own (empty), configs/<CONFIG>.config.
@@ -96,6 +97,7 @@ class Source:
     package: str
     suites: list[str] = field(default_factory=list)
     libraries: list[str] = field(default_factory=list)
+    renames: dict[str, str] = field(default_factory=dict)
 
 
 # By the names of their directories below patches/; the first is the default.

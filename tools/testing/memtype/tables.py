@@ -71,6 +71,8 @@ class Test:
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     # Machine → test → why it is skipped there; patterns both. Of no machine if that is not known.
     skips: dict[str, dict[str, str]] = field(default_factory=dict)
+    # The bases that have it; empty means all.
+    bases: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -81,6 +83,7 @@ class LeftOut:
     why: str
     base: str               # what it came to when it was last tried, on the base
     patched: str            # and with our patches
+    bases: list[str] = field(default_factory=list)
 
 
 def all_machines() -> dict[str, Machine]:
@@ -118,11 +121,28 @@ def runs_on(test: dict[str, Any], machine: Machine) -> bool:
     return machine.name in named or bool(named) and by_default
 
 
+def entries_of(file: str, kind: str, *names: str) -> list[tuple[int, dict[str, Any]]]:
+    """The numbered entries of a table that this base has, with the values of `names` as they are
+    called there."""
+    renames = settings.BASES[settings.BASE].renames
+    found = []
+    for number, values in enumerate(settings.table(file).get(kind, []), 1):
+        for unknown in set(values.get("bases", [])) - settings.BASES.keys():
+            fail(f"{file}: {kind} {number}: unknown base {unknown}")
+        if settings.BASE in values.get("bases", [settings.BASE]):
+            for name in set(names) & values.keys():
+                for old, new in renames.items():
+                    if values[name].startswith(old):
+                        values[name] = new + values[name].removeprefix(old)
+            found.append((number, values))
+    return found
+
+
 def all_tests(machines: dict[str, Machine]) -> list[Test]:
     tests = []
     taken: set[tuple[str, str]] = set()
     entries = [(file, number, values) for file in TESTS
-               for number, values in enumerate(settings.table(file).get("test", []), 1)]
+               for number, values in entries_of(file, "test", "suite", "program")]
     # An entry that names a machine itself goes before one that names what the machine is like.
     direct = {(name, values.get("suite")) for _, _, values in entries
               for name in values.get("machines", [])}
@@ -200,7 +220,7 @@ def left_out(machines: dict[str, Machine]) -> list[LeftOut]:
     """Upstream's programs that a machine of upstream.toml does not run, with the reason."""
     entries: list[LeftOut] = [
         checked(LeftOut, f"upstream.toml: left out {values.get('program', number)}", values)
-        for number, values in enumerate(settings.table("upstream.toml").get("left_out", []), 1)]
+        for number, values in entries_of("upstream.toml", "left_out", "program")]
     for entry in entries:
         for name in entry.machines:
             if name not in machines:

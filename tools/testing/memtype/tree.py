@@ -200,6 +200,12 @@ def read_series(directory: Path) -> list[Group]:
     return groups
 
 
+def hooks(directory: Path) -> list[Path]:
+    """The patches of a base that hook something in, in their order."""
+    paths = [directory / name for group in read_series(directory) for name in group.patches]
+    return [path for path in paths if has_diff(path)]
+
+
 def overlay_files() -> list[str]:
     """The repository's files that are laid over the kernel tree, uncommitted ones included."""
     listed = output(["git", "-C", REPO, "ls-files", "-z", "--cached", "--others",
@@ -216,37 +222,55 @@ def project_start() -> dict[str, str]:
     return {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, "GIT_AUTHOR_DATE": date}
 
 
+def add_files(index: Path, files: list[str]) -> None:
+    """Puts files of the repository into an index."""
+    blobs = git("hash-object", "-w", "--stdin-paths", tree=TREES["patched"],
+                text="\n".join(str(REPO / name) for name in files)).splitlines()
+    modes = ["100755" if os.access(REPO / name, os.X_OK) else "100644" for name in files]
+    git("update-index", "--add", "--index-info", index=index,
+        text="".join(f"{mode} {blob}\t{name}\n" for mode, blob, name in zip(modes, blobs, files)))
+
+
 def commit_overlay(parent: str, index: Path) -> str:
     files = overlay_files()
     known = set(git("ls-tree", "-r", "--name-only", parent).splitlines())
     twice = known.intersection(files)
     if twice:
         fail(f"overlay files that the base has too (use a patch): {', '.join(sorted(twice))}")
-    blobs = git("hash-object", "-w", "--stdin-paths", tree=TREES["patched"],
-                text="\n".join(str(REPO / name) for name in files)).splitlines()
-    modes = ["100755" if os.access(REPO / name, os.X_OK) else "100644" for name in files]
-    git("update-index", "--add", "--index-info", index=index,
-        text="".join(f"{mode} {blob}\t{name}\n" for mode, blob, name in zip(modes, blobs, files)))
+    add_files(index, files)
     start = project_start()
     return git("commit-tree", "-p", parent, git("write-tree", index=index),
                text=OVERLAY_MESSAGE.format(**start), env=start)
 
 
-def commit_patch(parent: str, index: Path, patch: Path) -> str:
-    """Applies one patch to the index, with no fuzz, and commits it under its own author."""
+def has_diff(patch: Path) -> bool:
+    """Whether a patch hooks anything in: one that does not is the message for new files alone."""
+    return "\ndiff --git " in patch.read_bytes().decode()
+
+
+def commit_patch(parent: str, index: Path, patch: Path, sender: tuple[str, str] | None = None
+                 ) -> str:
+    """Applies one patch to the index, with no fuzz, and commits it under its own author, or as of
+    a sender's name and address."""
     with tempfile.TemporaryDirectory() as scratch:
         message, diff = Path(scratch) / "message", Path(scratch) / "diff"
         # Not in text mode: a hook may be into a file with CRLF line ends.
         info = git("mailinfo", message, diff, text=patch.read_bytes().decode())
         head = dict(line.split(": ", 1) for line in info.splitlines() if ": " in line)
         try:
-            git("apply", "--cached", diff, index=index)
+            if has_diff(patch):
+                git("apply", "--cached", diff, index=index)
         except settings.Error as error:
             where = re.findall(r"patch failed: (.*):(\d+)", str(error))
             hunks = "".join(f"\n  {name}: the hunk at line {line}" for name, line in where)
             fail(f"{patch} does not apply (fuzz 0):{hunks or f' {error}'}")
         body = message.read_text()
-    who = {"GIT_AUTHOR_NAME": head["Author"], "GIT_AUTHOR_EMAIL": head["Email"],
+    name, email = head["Author"], head["Email"]
+    if sender:
+        body = body.replace(f"Signed-off-by: {name} <{email}>", "Signed-off-by: {} <{}>".format(
+            *sender))
+        name, email = sender
+    who = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email,
            "GIT_AUTHOR_DATE": head["Date"], "GIT_COMMITTER_DATE": head["Date"]}
     return git("commit-tree", "-p", parent, git("write-tree", index=index),
                text=f"{head['Subject']}\n\n{body}", env=who)
@@ -259,8 +283,9 @@ def compose(onto: Base, kernel: str) -> str:
     commit = commit_overlay(onto.commit, index)
     for group in read_series(onto.patches):
         if kernel == "patched" or group.title == INSTRUMENTS:
-            for name in group.patches:
-                commit = commit_patch(commit, index, onto.patches / name)
+            for patch in [onto.patches / name for name in group.patches]:
+                if has_diff(patch):
+                    commit = commit_patch(commit, index, patch)
     return commit
 
 
@@ -439,8 +464,17 @@ def write_series(directory: Path, patches: dict[str, bytes]) -> None:
     order = [(name, group) for group in groups for name in group.patches]
     known = {subject(directory / name): (name, group) for name, group in order}
     number = max((int(name[:4]) for name, _ in order), default=0)
+    # Messages for new files alone are not in the tree's history: each stays behind what it is
+    # behind now.
+    followers: dict[str, list[str]] = {}
     for group in groups:
-        group.patches = []
+        before = group.title
+        for name in group.patches:
+            if has_diff(directory / name):
+                before = name
+            else:
+                followers.setdefault(before, []).append(name)
+        group.patches = followers.get(group.title, [])
     current = groups[0]
     for title, content in patches.items():
         if title in known:
@@ -448,7 +482,7 @@ def write_series(directory: Path, patches: dict[str, bytes]) -> None:
         else:
             number += 1
             name = f"{number:04d}-{slug(title)}.patch"
-        current.patches.append(name)
+        current.patches += [name, *followers.get(name, [])]
         write(directory / name, content)
     kept = {name for group in groups for name in group.patches}
     for name, _ in order:
@@ -467,16 +501,6 @@ def subject(patch: Path) -> str:
     return next(line[9:] for line in info.splitlines() if line.startswith("Subject: "))
 
 
-def series() -> None:
-    """Write all commits, the overlay's too, as a mailbox for `git am`."""
-    onto = lay("patched")
-    OUT.mkdir(parents=True, exist_ok=True)
-    target = OUT / f"memtype-{onto.patches.name}.mbox"
-    target.write_text(git("format-patch", "--stdout", "--zero-commit", "--no-signature",
-                          "--no-renames", f"{onto.commit}..HEAD") + "\n")
-    say(f"{target}: {git('rev-list', '--count', f'{onto.commit}..HEAD')} patches on {onto.version}")
-
-
 def export(destination: str) -> None:
     """Write a patched tree to DEST, without any git repository."""
     target = Path(destination).absolute()
@@ -493,4 +517,4 @@ def export(destination: str) -> None:
 
 
 if __name__ == "__main__":
-    settings.main({"refresh": refresh, "series": series, "export": export}, __doc__)
+    settings.main({"refresh": refresh, "export": export}, __doc__)
