@@ -11,6 +11,7 @@
 #include <linux/memtype.h>
 #include <linux/mm.h>
 #include <linux/secretmem.h>
+#include <linux/symbol_ns.h>
 
 static pte_t memtype_read_pte(pmd_t *pmd, unsigned long addr)
 {
@@ -94,7 +95,7 @@ bool memtype_find_leaf(struct mm_struct *mm, unsigned long addr, struct memtype_
 	local_irq_restore(flags);
 	return found;
 }
-EXPORT_SYMBOL_NS_GPL(memtype_find_leaf, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(memtype_find_leaf, SYMBOL_NS(KVM_MEMTYPE));
 
 /**
  * memtype_look_up - look up a mapping without changing it
@@ -158,4 +159,4 @@ int memtype_find_mapping(struct mm_struct *mm, unsigned long addr, struct memtyp
 	mmap_read_unlock(mm);
 	return ret;
 }
-EXPORT_SYMBOL_NS_GPL(memtype_find_mapping, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(memtype_find_mapping, SYMBOL_NS(KVM_MEMTYPE));

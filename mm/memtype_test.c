@@ -18,7 +18,6 @@
 #include <linux/memblock.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
-#include <linux/pfn_t.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -28,6 +27,7 @@
 #endif
 
 #include "memtype_test.h"
+#include "memtype_test_base.h"
 
 /**
  * struct memtype_test - what an open file maps
@@ -132,7 +132,7 @@ static vm_fault_t memtype_test_huge_fault(struct vm_fault *vmf, unsigned int ord
 	struct memtype_test *test = vmf->vma->vm_private_data;
 	unsigned long index = ALIGN_DOWN(vmf->pgoff, 1ul << order);
 	bool write = vmf->flags & FAULT_FLAG_WRITE;
-	pfn_t pfn;
+	unsigned long pfn;
 
 	if (!memtype_test_has(test, MEMTYPE_TEST_HUGE) ||
 	    order != memtype_test_order(&test->setup) ||
@@ -144,10 +144,10 @@ static vm_fault_t memtype_test_huge_fault(struct vm_fault *vmf, unsigned int ord
 	 */
 	if (index < test->first && !IS_ENABLED(CONFIG_X86))
 		return VM_FAULT_FALLBACK;
-	pfn = __pfn_to_pfn_t(memtype_test_pfn(test, index), PFN_DEV);
+	pfn = memtype_test_pfn(test, index);
 	if (MEMTYPE_TEST_HAS_PUD && order == PUD_ORDER)
-		return vmf_insert_pfn_pud(vmf, pfn, write);
-	return vmf_insert_pfn_pmd(vmf, pfn, write);
+		return vmf_insert_pfn_pud(vmf, memtype_test_frame(pfn), write);
+	return vmf_insert_pfn_pmd(vmf, memtype_test_frame(pfn), write);
 }
 
 static const struct vm_operations_struct memtype_test_vm_ops = {
@@ -205,7 +205,8 @@ static int memtype_test_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct memtype_test *test = READ_ONCE(file->private_data);
 
-	if (!test || is_cow_mapping(vma->vm_flags))
+	/* A copy of a page that is private has no type of its own. */
+	if (!test || (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
 		return -EINVAL;
 	if (vma->vm_pgoff > test->nr_pages || vma_pages(vma) > test->nr_pages - vma->vm_pgoff)
 		return -EINVAL;

@@ -191,6 +191,7 @@ bool kvm_arch_memtype_needs_tags(struct kvm *kvm);
  * kvm_arch_memtype_has_stage1 - whether a VM can have KVM_MEMTYPE_POLICY_STAGE1
  * @kvm: the VM; NULL for a new one
  *
+ * Context: Process context. Takes kvm->srcu.
  * Return: Whether it can.
  */
 bool kvm_arch_memtype_has_stage1(struct kvm *kvm);
@@ -200,7 +201,7 @@ bool kvm_arch_memtype_has_stage1(struct kvm *kvm);
  * @kvm: the VM, which has neither a vCPU nor anything mapped
  * @on: on, which kvm_arch_memtype_has_stage1() allows, or off
  *
- * Context: Under kvm->lock.
+ * Context: Under kvm->lock and kvm->slots_lock.
  */
 void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on);
 
@@ -262,6 +263,12 @@ static inline void kvm_memtype_create_debugfs(struct kvm *kvm)
 static inline u32 kvm_memtype_slot_flags(struct kvm *kvm)
 {
 	return 0;
+}
+
+static inline bool kvm_memtype_fault_ram(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+					 u64 gfn)
+{
+	return false;
 }
 
 static inline int kvm_memtype_refuse(struct kvm_vcpu *vcpu, u64 gfn, u8 refusal)

@@ -16,11 +16,13 @@
 #include <linux/debugfs.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_memtype.h>
+#include <linux/kvm_memtype_base.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
+#include <linux/symbol_ns.h>
 #include <linux/uaccess.h>
 
 #define CREATE_TRACE_POINTS
@@ -38,7 +40,7 @@ static_assert(MEMTYPE_NGRE == KVM_MEMTYPE_NGRE);
 static_assert(MEMTYPE_NGNRNE == KVM_MEMTYPE_NGNRNE);
 static_assert(ARRAY_SIZE(((struct kvm_memtype *)NULL)->effective) >= NR_MEMTYPES);
 
-MODULE_IMPORT_NS(KVM_MEMTYPE);
+MODULE_IMPORT_NS(SYMBOL_NS(KVM_MEMTYPE));
 
 static u8 kvm_memtype_default_policy = KVM_MEMTYPE_POLICY_HONOR;
 
@@ -153,7 +155,7 @@ bool kvm_memtype_is_legacy(struct kvm *kvm)
  * @kvm: the VM
  * @cap: args[0] is one of KVM_MEMTYPE_POLICY_*, all else is 0
  *
- * Context: Process context. Takes kvm->lock.
+ * Context: Process context. Takes kvm->lock and kvm->slots_lock.
  * Return: 0; -EINVAL for anything unknown, and for KVM_MEMTYPE_POLICY_STAGE1
  * where it cannot be had; -EBUSY if the VM already has a vCPU. After an error the
  * policy is as before.
@@ -171,6 +173,8 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 		return -EINVAL;
 
 	mutex_lock(&kvm->lock);
+	/* Which memslots there are may be a reason against stage-1 mode. */
+	mutex_lock(&kvm->slots_lock);
 	if (kvm->created_vcpus) {
 		ret = -EBUSY;
 	} else if (policy == KVM_MEMTYPE_POLICY_STAGE1 && !kvm_arch_memtype_has_stage1(kvm)) {
@@ -180,6 +184,7 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 		kvm_memtype_set_policy(kvm, policy, kvm_arch_memtype_control(kvm));
 		trace_kvm_memtype_policy(policy, kvm_arch_has_noncoherent_dma(kvm), false);
 	}
+	mutex_unlock(&kvm->slots_lock);
 	mutex_unlock(&kvm->lock);
 	return ret;
 }
@@ -368,48 +373,6 @@ int kvm_memtype_no_page(struct kvm_vcpu *vcpu, u64 gfn, unsigned long mmu_seq, u
 }
 
 /**
- * kvm_memtype_borrow - get a page frame that no reference can be taken to
- * @slot: the memslot
- * @gfn: guest frame number, in pages
- * @write: the guest writes
- * @pfn: what the host gave, which is KVM_PFN_ERR_FAULT of such a page; set if it is one
- * @writable: whether it can be mapped writable; set with @pfn
- *
- * A driver can map the pages of a high order one by one, of which all but the first
- * have no reference (TTM does so). As with all mappings of page frames, an MMU
- * notifier tells when it is over, so that KVM needs no reference either; but it must
- * not drop one later.
- *
- * Context: Process context of the VM's mm, whose mmap_lock is taken for reading; after
- * the mmu_invalidate_seq snapshot.
- * Return: Whether @pfn was set, and is without a reference.
- */
-bool kvm_memtype_borrow(const struct kvm_memory_slot *slot, u64 gfn, bool write, u64 *pfn,
-			bool *writable)
-{
-	struct follow_pfnmap_args args = { .address = __gfn_to_hva_memslot(slot, gfn) };
-	bool borrowed = false;
-	struct page *page;
-
-	if (*pfn != KVM_PFN_ERR_FAULT)
-		return false;
-
-	mmap_read_lock(current->mm);
-	args.vma = vma_lookup(current->mm, args.address);
-	if (args.vma && !follow_pfnmap_start(&args)) {
-		page = kvm_pfn_to_refcounted_page(args.pfn);
-		borrowed = page && !page_ref_count(page) && (!write || args.writable);
-		if (borrowed) {
-			*pfn = args.pfn;
-			*writable = args.writable && !(slot->flags & KVM_MEM_READONLY);
-		}
-		follow_pfnmap_end(&args);
-	}
-	mmap_read_unlock(current->mm);
-	return borrowed;
-}
-
-/**
  * kvm_memtype_fault - which memory type to map a page with
  * @vcpu: the vCPU that faults
  * @slot: the memslot
@@ -577,9 +540,13 @@ static gfn_t kvm_memtype_look(struct kvm *kvm, const struct kvm_memory_slot *slo
 	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
 	struct memtype_mapping map;
 
+	/* guest_memfd is RAM, mapped by a process or not, and whatever is at the address. */
+	if (kvm_memslot_is_gmem_only(slot)) {
+		kvm_memtype_answer(kvm, slot, query, host);
+		return slot->base_gfn + slot->npages;
+	}
 	if (kvm_mem_is_private(kvm, gfn)) {
-		/* guest_memfd is RAM that no process maps. */
-		if (kvm_slot_can_be_private(slot))
+		if (kvm_slot_has_gmem(slot))
 			kvm_memtype_answer(kvm, slot, query, host);
 		else
 			query->refusal = KVM_MEMTYPE_REFUSAL_UNMAPPED;

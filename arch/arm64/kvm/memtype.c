@@ -13,7 +13,9 @@
  */
 #include <linux/cpufeature.h>
 #include <linux/kvm_host.h>
+#include <linux/kvm_memtype_base.h>
 #include <asm/kvm_memtype.h>
+#include <asm/kvm_memtype_base.h>
 #include <asm/kvm_mmu.h>
 #include <asm/kvm_pgtable.h>
 #include <asm/mair_memtype.h>
@@ -30,7 +32,7 @@
  */
 bool kvm_memtype_is_stage1(struct kvm *kvm)
 {
-	return kvm && kvm->arch.mmu.pgt->flags & KVM_PGTABLE_S2_STAGE1;
+	return kvm && kvm->arch.mmu.pgt->flags & KVM_PGTABLE_S2_AS_S1;
 }
 
 /* Whether the CPU forces a guest's memory to write-back. */
@@ -58,12 +60,12 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm)
 
 /*
  * What is not in the linear map cannot be cleaned, so that its caches must need no
- * maintenance: data caches by FWB, instruction caches by DIC (CTR_EL0.DIC). Before this
- * layer, what is not memory was never mapped cacheable.
+ * maintenance: data caches by FWB, instruction caches by DIC (CTR_EL0.DIC). Before 6.17,
+ * what is not memory was never mapped cacheable.
  */
 enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm)
 {
-	if (kvm_memtype_is_legacy(kvm))
+	if (KVM_MEMTYPE_LEGACY_IS_DEVICE && kvm_memtype_is_legacy(kvm))
 		return KVM_MEMTYPE_MMIO_UC;
 	return kvm_memtype_fwb(kvm) && cpus_have_final_cap(ARM64_HAS_CACHE_DIC) ?
 	       KVM_MEMTYPE_MMIO_CACHED : KVM_MEMTYPE_MMIO_REFUSED;
@@ -80,31 +82,49 @@ bool kvm_arch_memtype_needs_tags(struct kvm *kvm)
 	return kvm && kvm_has_mte(kvm);
 }
 
+static bool kvm_memtype_has_gmem_slot(struct kvm *kvm)
+{
+	struct kvm_memory_slot *slot;
+	bool found = false;
+	int idx, bkt;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	kvm_for_each_memslot(slot, bkt, kvm_memslots(kvm))
+		found |= kvm_slot_has_gmem(slot);
+	srcu_read_unlock(&kvm->srcu, idx);
+	return found;
+}
+
 /*
  * Tags need Tagged memory, which is write-back. Protected guests and the stage 2 of
- * nested ones have page tables that do not follow the rules of stage-1 mode.
+ * nested ones have page tables that do not follow the rules of stage-1 mode. What a
+ * guest_memfd holds may leave the linear map, by which caches are maintained.
  */
 bool kvm_arch_memtype_has_stage1(struct kvm *kvm)
 {
 	return cpus_have_final_cap(ARM64_HAS_STAGE2_FWB) && !is_protected_kvm_enabled() &&
-	       !cpus_have_final_cap(ARM64_HAS_NESTED_VIRT) && !kvm_arch_memtype_needs_tags(kvm);
+	       !cpus_have_final_cap(ARM64_HAS_NESTED_VIRT) && !kvm_arch_memtype_needs_tags(kvm) &&
+	       !(kvm && kvm_memtype_has_gmem_slot(kvm));
 }
 
 void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on)
 {
 	if (on)
-		kvm->arch.mmu.pgt->flags |= KVM_PGTABLE_S2_STAGE1;
+		kvm->arch.mmu.pgt->flags |= KVM_PGTABLE_S2_AS_S1;
 	else
-		kvm->arch.mmu.pgt->flags &= ~KVM_PGTABLE_S2_STAGE1;
+		kvm->arch.mmu.pgt->flags &= ~KVM_PGTABLE_S2_AS_S1;
 }
 
 /*
  * In an ordinary mapping, what is not in memblock is memory with a struct page (DAX), which
- * the linear map has. Before this layer, KVM mapped it Device.
+ * the linear map has. Before 6.17, KVM mapped it Device.
  */
 static bool kvm_memtype_is_mmio(struct kvm *kvm, bool in_memblock, vm_flags_t vm_flags)
 {
-	return !in_memblock && (kvm_memtype_is_special(vm_flags) || kvm_memtype_is_legacy(kvm));
+	if (in_memblock)
+		return false;
+	return kvm_memtype_is_special(vm_flags) ||
+	       (KVM_MEMTYPE_LEGACY_IS_DEVICE && kvm_memtype_is_legacy(kvm));
 }
 
 struct kvm_memtype_host kvm_arch_memtype_host(struct kvm *kvm, const struct memtype_mapping *map)
@@ -135,6 +155,9 @@ s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
 		.arg = &pages,
 		.flags = KVM_PGTABLE_WALK_LEAF | KVM_PGTABLE_WALK_SHARED,
 	};
+
+	if (!kvm_memtype_can_walk())
+		return -EOPNOTSUPP;
 
 	read_lock(&kvm->mmu_lock);
 	/* It goes with the process. */
@@ -202,7 +225,7 @@ void kvm_memtype_log_out(struct kvm *kvm, const struct kvm_memory_slot *slot, gf
 	unsigned long mask, page;
 
 	/* Guests with nested ones have FWB, so that there is no other page table to look at. */
-	if (kvm_stage2_has_fwb(pgt))
+	if (kvm_stage2_has_fwb(pgt) || !kvm_memtype_can_walk())
 		return;
 	npages = min(npages, slot->npages - first);
 	for (page = 0; page < npages; page += BITS_PER_LONG) {
@@ -307,6 +330,7 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 	gfn_t gfn = hva_to_gfn_memslot(hva, slot);
 	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
 	struct kvm_memtype_intent intent;
+	bool in_memblock = !*device;
 	struct memtype_leaf leaf;
 
 	if (kvm_memtype_is_special(vm_flags)) {
@@ -316,10 +340,11 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 
 		/* A leaf that is gone makes the guest fault again. */
 		if (!memtype_find_leaf(vcpu->kvm->mm, hva, &leaf))
-			return -EAGAIN;
+			return 1;
 		host.kind = arch_memtype_kind(&leaf);
+		in_memblock = pfn_is_map_memory(leaf.pfn);
 	}
-	host.mmio = kvm_memtype_is_mmio(vcpu->kvm, !*device, vm_flags);
+	host.mmio = kvm_memtype_is_mmio(vcpu->kvm, in_memblock, vm_flags);
 	kvm_memtype_apply_vma(vcpu->kvm, vm_flags, &host);
 	if (exec) {
 		intent = kvm_memtype_decide(vcpu->kvm, slot, host);

@@ -22,6 +22,18 @@ static inline bool kvm_memtype_is_special(vm_flags_t vm_flags)
 	return vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP);
 }
 
+/* KVM itself asks the VMA alone. */
+static inline bool kvm_memtype_asks_leaf(void)
+{
+	return true;
+}
+
+/* Whether PFNMAP is mapped cacheable, if the host maps it so */
+static inline bool kvm_memtype_caches_pfnmap(struct kvm *kvm)
+{
+	return kvm_arch_memtype_cached_mmio(kvm) == KVM_MEMTYPE_MMIO_CACHED;
+}
+
 /**
  * kvm_memtype_prot - the memory type of a stage-2 leaf entry
  * @vcpu: the vCPU that faults
@@ -37,8 +49,9 @@ static inline bool kvm_memtype_is_special(vm_flags_t vm_flags)
  *
  * A block is never larger than the host's, and so has one type.
  *
- * Context: Under mmu_lock, after the mmu_invalidate_seq check.
- * Return: 0; -EAGAIN if the guest must fault again; -ENOEXEC if it must not
+ * Context: After the mmu_invalidate_seq snapshot, of which the check is yet to come; or under
+ * mmu_lock, after the check.
+ * Return: 0; 1 if the guest must fault again; -ENOEXEC if it must not
  * execute from there; -EFAULT if the page is refused, and the exit of KVM_RUN is
  * prepared. After an error, @prot and @device are as before.
  */
@@ -71,6 +84,14 @@ static inline int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *
 {
 	return kvm_has_mte(kvm) && !(vma->vm_flags & VM_MTE_ALLOWED) ? -EINVAL : 0;
 }
+
+static inline bool kvm_memtype_asks_leaf(void)
+{
+	return false;
+}
+
+/* A macro, because older kernels do not have it. */
+#define kvm_memtype_caches_pfnmap(kvm)	kvm_supports_cacheable_pfnmap()
 
 static inline bool kvm_memtype_is_stage1(struct kvm *kvm)
 {

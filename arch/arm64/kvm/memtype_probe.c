@@ -8,6 +8,7 @@
 #include <asm/esr.h>
 #include <asm/kvm_asm.h>
 #include <asm/kvm_emulate.h>
+#include <asm/kvm_memtype_base.h>
 #include <asm/kvm_memtype_probe.h>
 #include <asm/kvm_pgtable.h>
 #include <asm/sysreg.h>
@@ -76,7 +77,8 @@ int kvm_arch_memtype_set_abort(struct kvm_vcpu *vcpu, const struct kvm_memtype_p
  *
  * HPFAR_EL2 is UNKNOWN after what is neither a translation nor an access flag nor a
  * permission fault (Arm ARM DDI 0487, "HPFAR_EL2"; KVM finds out about the last of
- * these by itself). It then has an address that no memslot can have.
+ * these by itself, and newer kernels about all). It then has an address that no memslot
+ * can have.
  *
  * Context: In the handler of the abort, before anything else.
  */
@@ -91,7 +93,7 @@ void kvm_memtype_probe_abort(struct kvm_vcpu *vcpu)
 
 	vcpu->arch.memtype_abort.iss = 0;
 	fault->esr_el2 = (fault->esr_el2 & (ESR_ELx_EC_MASK | ESR_ELx_IL)) | iss;
-	if (!esr_fsc_is_translation_fault(iss) && !esr_fsc_is_access_flag_fault(iss) &&
+	if (!KVM_MEMTYPE_KNOWS_IPA && !esr_fsc_is_translation_fault(iss) && !esr_fsc_is_access_flag_fault(iss) &&
 	    !esr_fsc_is_permission_fault(iss))
 		fault->hpfar_el2 = HPFAR_MASK;
 }

@@ -23,6 +23,7 @@
 #include <linux/hugetlb.h>
 #include <linux/interval_tree.h>
 #include <linux/kvm_host.h>
+#include <linux/kvm_memtype_base.h>
 #include <linux/mmu_notifier.h>
 #include <asm/e820/types.h>
 #include <asm/mtrr.h>
@@ -46,7 +47,7 @@ enum kvm_memtype_paging {
 
 static enum kvm_memtype_paging kvm_memtype_paging(void)
 {
-	if (shadow_memtype_mask)
+	if (kvm_memtype_ept_mask)
 		return KVM_MEMTYPE_EPT;
 	if (!boot_cpu_has(X86_FEATURE_SVM))
 		return KVM_MEMTYPE_SHADOW_VMX;
@@ -57,8 +58,8 @@ enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm)
 {
 	switch (kvm_memtype_paging()) {
 	case KVM_MEMTYPE_EPT:
-		return static_cpu_has(X86_FEATURE_SELFSNOOP) ? KVM_MEMTYPE_CONTROL_GUEST :
-							     KVM_MEMTYPE_CONTROL_UNSAFE;
+		return cpu_feature_enabled(X86_FEATURE_SELFSNOOP) ?
+		       KVM_MEMTYPE_CONTROL_GUEST : KVM_MEMTYPE_CONTROL_UNSAFE;
 	case KVM_MEMTYPE_NPT:
 		return KVM_MEMTYPE_CONTROL_GUEST;
 	default:
@@ -73,10 +74,13 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm)
 	       (!kvm || kvm_check_has_quirk(kvm, KVM_X86_QUIRK_IGNORE_GUEST_PAT));
 }
 
-/* Only EPT has a bit for that. */
+/*
+ * Only EPT has a bit for that. Of a TD's private memory the TDX module decides, and what is
+ * forced would be zapped when a non-coherent device comes or goes, which loses its content.
+ */
 bool kvm_arch_memtype_can_force(struct kvm *kvm)
 {
-	return kvm_memtype_paging() == KVM_MEMTYPE_EPT;
+	return kvm_memtype_paging() == KVM_MEMTYPE_EPT && !(kvm && kvm_has_mirrored_tdp(kvm));
 }
 
 /*
@@ -109,21 +113,23 @@ void kvm_arch_memtype_set_stage1(struct kvm *kvm, bool on)
 }
 
 /*
- * kvm_is_mmio_pfn() takes the ISA hole for memory if there is PAT. Where the hole is
+ * KVM takes the ISA hole for memory if there is PAT. Where the hole is
  * cached, it is the memory that firmware is copied to.
  */
-static bool kvm_memtype_is_mmio(kvm_pfn_t pfn, enum memtype_kind kind)
+static bool kvm_memtype_is_mmio(kvm_pfn_t pfn, enum memtype_kind kind, int *is_host_mmio)
 {
 	if (pfn >= PFN_DOWN(ISA_START_ADDRESS) && pfn < PFN_DOWN(ISA_END_ADDRESS))
 		return kind == MEMTYPE_UC || kind == MEMTYPE_UC_MINUS || kind == MEMTYPE_WC;
-	return kvm_is_mmio_pfn(pfn);
+	return kvm_memtype_is_mmio_pfn(pfn, is_host_mmio);
 }
 
 struct kvm_memtype_host kvm_arch_memtype_host(struct kvm *kvm, const struct memtype_mapping *map)
 {
+	int is_host_mmio = -1;
+
 	return (struct kvm_memtype_host) {
 		.kind = map->kind,
-		.mmio = kvm_memtype_is_mmio(map->pfn, map->kind),
+		.mmio = kvm_memtype_is_mmio(map->pfn, map->kind, &is_host_mmio),
 		.platform = mtrr_pfn_memtype(map->pfn),
 	};
 }
@@ -167,7 +173,7 @@ s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
 		if (root->role.invalid || kvm_mmu_page_as_id(root) != as_id)
 			continue;
 		pages = 0;
-		for_each_tdp_pte(iter, root, start, end) {
+		for_each_tdp_spte(iter, kvm, root, start, end) {
 			if (is_shadow_present_pte(iter.old_spte) &&
 			    is_last_spte(iter.old_spte, iter.level))
 				pages += min(end, iter.gfn + KVM_PAGES_PER_HPAGE(iter.level)) -
@@ -221,8 +227,9 @@ static enum memtype_kind kvm_memtype_leaf_kind(struct kvm *kvm,
 {
 	struct memtype_leaf leaf;
 
-	/* No process maps private memory. */
-	if ((kvm_slot_can_be_private(slot) && kvm_mem_is_private(kvm, gfn)) ||
+	/* What is a guest_memfd's is memory, whatever a process has mapped at the address. */
+	if ((kvm_slot_has_gmem(slot) && kvm_mem_is_private(kvm, gfn)) ||
+	    kvm_memslot_is_gmem_only(slot) ||
 	    !memtype_find_leaf(kvm->mm, __gfn_to_hva_memslot(slot, gfn), &leaf))
 		return pfn_memtype(pfn, MEMTYPE_WB);
 
@@ -246,11 +253,11 @@ static u64 kvm_memtype_encode(const struct kvm_memtype_intent *intent)
 
 static noinline u64 kvm_memtype_spte_slow(struct kvm_vcpu *vcpu,
 					  const struct kvm_memory_slot *slot, gfn_t gfn,
-					  kvm_pfn_t pfn)
+					  kvm_pfn_t pfn, int *is_host_mmio)
 {
 	enum memtype_kind kind = kvm_memtype_leaf_kind(vcpu->kvm, slot, gfn, pfn);
 	struct kvm_memtype_host host = {
-		.kind = kind, .mmio = kvm_memtype_is_mmio(pfn, kind),
+		.kind = kind, .mmio = kvm_memtype_is_mmio(pfn, kind, is_host_mmio),
 	};
 	struct kvm_memtype_intent intent = kvm_memtype_fault(vcpu, slot, gfn, host);
 
@@ -369,20 +376,21 @@ static bool kvm_memtype_is_plain(kvm_pfn_t pfn)
  * @slot: the memslot
  * @gfn: guest frame number, in pages
  * @pfn: host frame number, in pages; of a large page, they all have one type
+ * @is_host_mmio: what kvm_memtype_is_mmio_pfn() remembers
  *
  * Context: Under mmu_lock, after the page fault was found not to be stale.
  * Return: The bits.
  */
 u64 kvm_memtype_spte_of_page(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
-			     kvm_pfn_t pfn)
+			     kvm_pfn_t pfn, int *is_host_mmio)
 {
 	struct kvm_memtype_intent intent = { .kind = MEMTYPE_WB };
 
 	if (!kvm_memtype_is_plain(pfn))
-		return kvm_memtype_spte_slow(vcpu, slot, gfn, pfn);
+		return kvm_memtype_spte_slow(vcpu, slot, gfn, pfn, is_host_mmio);
 
 	intent.forced = kvm_memtype_fault_ram(vcpu, slot, gfn);
-	return shadow_memtype_mask ? kvm_memtype_ept(&intent) : 0;
+	return kvm_memtype_ept_mask ? kvm_memtype_ept(&intent) : 0;
 }
 
 /*
@@ -450,7 +458,7 @@ static enum memtype_kind kvm_memtype_ept_kind(u64 entry)
  */
 u64 kvm_memtype_merge_nested(u64 spte, unsigned int pte_access)
 {
-	u64 entry = (pte_access & ACC_MEMTYPE_MASK) ^ ACC_MEMTYPE_WB;
+	u64 entry = (pte_access & ACC_MEMTYPE_MASK) >> ACC_MEMTYPE_SHIFT ^ KVM_MEMTYPE_EPT_WB;
 	struct kvm_memtype_intent merged = {};
 
 	BUILD_BUG_ON(((union kvm_mmu_page_role) { .access = ACC_MEMTYPE_MASK }).access !=
@@ -461,7 +469,7 @@ u64 kvm_memtype_merge_nested(u64 spte, unsigned int pte_access)
 
 	merged.kind = memtype_combine(kvm_memtype_ept_kind(spte), kvm_memtype_ept_kind(entry),
 				      false);
-	spte &= ~(u64)ACC_MEMTYPE_MASK;
+	spte &= ~(u64)KVM_MEMTYPE_EPT_BITS;
 	return spte | kvm_memtype_ept(&merged) | (entry & VMX_EPT_IPAT_BIT);
 }
 

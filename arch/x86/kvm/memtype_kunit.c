@@ -250,7 +250,7 @@ static void kvm_memtype_shadow_encoding_test(struct kunit *test)
 		&intent_forced_wb, &intent_wc, &intent_uc_ram, &intent_uc,
 	};
 	static const u64 svm[ARRAY_SIZE(intents)] = { 0, BIT(3), BIT(4), BIT(4) };
-	u64 bits[ARRAY_SIZE(intents)], mask = shadow_memtype_mask;
+	u64 bits[ARRAY_SIZE(intents)], mask = kvm_memtype_ept_mask;
 	bool tdp = tdp_enabled;
 	int i;
 
@@ -258,10 +258,10 @@ static void kvm_memtype_shadow_encoding_test(struct kunit *test)
 		kunit_skip(test, "the PAT is not Linux's own");
 	/* As after kvm_amd.npt=0 or kvm_intel.ept=0. There is no VM yet. */
 	tdp_enabled = false;
-	shadow_memtype_mask = 0;
+	kvm_memtype_ept_mask = 0;
 	for (i = 0; i < ARRAY_SIZE(intents); i++)
 		bits[i] = kvm_memtype_encode(intents[i]);
-	shadow_memtype_mask = mask;
+	kvm_memtype_ept_mask = mask;
 	tdp_enabled = tdp;
 
 	for (i = 0; i < ARRAY_SIZE(intents); i++)
@@ -432,18 +432,25 @@ static void kvm_memtype_foreign_test(struct kunit *test)
 	}
 }
 
-/* The ISA hole is MMIO where it is not cached, which kvm_is_mmio_pfn() does not know. */
+static bool kvm_memtype_test_is_mmio(kvm_pfn_t pfn, enum memtype_kind kind)
+{
+	int is_host_mmio = -1;
+
+	return kvm_memtype_is_mmio(pfn, kind, &is_host_mmio);
+}
+
+/* The ISA hole is MMIO where it is not cached, which KVM does not know. */
 static void kvm_memtype_isa_hole_test(struct kunit *test)
 {
 	void *memory = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, memory);
-	KUNIT_EXPECT_FALSE(test, kvm_memtype_is_mmio(page_to_pfn(virt_to_page(memory)), WC));
-	KUNIT_EXPECT_TRUE(test, kvm_memtype_is_mmio(0xa0, UC));
-	KUNIT_EXPECT_TRUE(test, kvm_memtype_is_mmio(0xff, UCM));
-	KUNIT_EXPECT_TRUE(test, kvm_memtype_is_mmio(0xff, WC));
-	KUNIT_EXPECT_FALSE(test, kvm_memtype_is_mmio(0xff, WP));
-	KUNIT_EXPECT_FALSE(test, kvm_memtype_is_mmio(0xff, WB));
+	KUNIT_EXPECT_FALSE(test, kvm_memtype_test_is_mmio(page_to_pfn(virt_to_page(memory)), WC));
+	KUNIT_EXPECT_TRUE(test, kvm_memtype_test_is_mmio(0xa0, UC));
+	KUNIT_EXPECT_TRUE(test, kvm_memtype_test_is_mmio(0xff, UCM));
+	KUNIT_EXPECT_TRUE(test, kvm_memtype_test_is_mmio(0xff, WC));
+	KUNIT_EXPECT_FALSE(test, kvm_memtype_test_is_mmio(0xff, WP));
+	KUNIT_EXPECT_FALSE(test, kvm_memtype_test_is_mmio(0xff, WB));
 }
 
 /* Where no MTRRs say what is in it, VGA's part is UC, and the rest memory. */
@@ -481,7 +488,7 @@ static void kvm_memtype_host_test(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, host.mmio);
 	KUNIT_EXPECT_EQ(test, host.platform, mtrr_pfn_memtype(map.pfn));
 	if (cpu_feature_enabled(X86_FEATURE_MTRR))
-		rdmsrl(MTRR_DEF_TYPE_MSR, mtrrs);
+		mtrrs = native_read_msr(MTRR_DEF_TYPE_MSR);
 	KUNIT_EXPECT_EQ(test, host.platform == NONE, !(mtrrs & MTRR_DEF_TYPE_E));
 }
 

@@ -7,6 +7,7 @@
 #include <asm/mtrr.h>
 
 #include "../../../virt/kvm/memtype_probe.h"
+#include "memtype_base.h"
 #include "mmu.h"
 #include "mmu/mmu_internal.h"
 #include "mmu/spte.h"
@@ -75,7 +76,7 @@ int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *prob
 	if (!tdp_enabled)
 		probe->format = KVM_MEMTYPE_PROBE_SHADOW;
 	else
-		probe->format = shadow_memtype_mask ? KVM_MEMTYPE_PROBE_EPT : KVM_MEMTYPE_PROBE_NPT;
+		probe->format = kvm_memtype_ept_mask ? KVM_MEMTYPE_PROBE_EPT : KVM_MEMTYPE_PROBE_NPT;
 	probe->mtrr = mtrr_type_lookup(page, page + PAGE_SIZE, &uniform);
 	return 0;
 }

@@ -8,14 +8,9 @@
 
 #include <linux/bitfield.h>
 #include <linux/cpufeature.h>
+#include <asm/kvm_memtype_base.h>
 #include <asm/kvm_pgtable.h>
 #include <asm/memory.h>
-
-/*
- * With FWB: use what stage 1 says. Arm ARM DDI 0487, section D8.6, R_RHWZM:
- * MemAttr[2:0] = 0b111 and MemAttr[3] = 0.
- */
-#define MT_S2_FWB_STAGE1		0x7
 
 /* Device-nGnRE, with FWB and without; section D8.6. */
 #define MT_S2_DEVICE		0x1
@@ -36,7 +31,7 @@ static inline bool kvm_stage2_has_fwb(const struct kvm_pgtable *pgt)
 	if (!cpus_have_final_cap(ARM64_HAS_STAGE2_FWB))
 		return false;
 
-	return !(pgt->flags & (KVM_PGTABLE_S2_NOFWB | KVM_PGTABLE_S2_STAGE1));
+	return !(pgt->flags & (KVM_PGTABLE_S2_NOFWB | KVM_PGTABLE_S2_AS_S1));
 }
 
 /**
@@ -50,9 +45,13 @@ static inline bool kvm_stage2_has_fwb(const struct kvm_pgtable *pgt)
  */
 static inline kvm_pte_t kvm_stage2_memattr(const struct kvm_pgtable *pgt, u8 type, u8 fwb_type)
 {
-	if (pgt->flags & KVM_PGTABLE_S2_STAGE1 && type == MT_S2_NORMAL)
-		return PTE_S2_MEMATTR(MT_S2_FWB_STAGE1);
-	return PTE_S2_MEMATTR(kvm_stage2_has_fwb(pgt) ? fwb_type : type);
+	bool fwb = cpus_have_final_cap(ARM64_HAS_STAGE2_FWB) &&
+		   !(pgt->flags & KVM_PGTABLE_S2_NOFWB);
+
+	/* Not of what is to be Device or Non-cacheable, which stage 1 must not make cacheable. */
+	if (pgt->flags & KVM_PGTABLE_S2_AS_S1 && type == MT_S2_NORMAL)
+		fwb_type = MT_S2_FWB_AS_S1;
+	return PTE_S2_MEMATTR(fwb ? fwb_type : type);
 }
 
 static inline u8 kvm_stage2_pte_memattr(kvm_pte_t pte)
@@ -98,7 +97,7 @@ static inline bool kvm_stage2_needs_cmo(const struct kvm_pgtable *pgt, kvm_pte_t
 	if (!kvm_pte_valid(pte))
 		return false;
 	return (!kvm_stage2_has_fwb(pgt) &&
-		(memattr == MT_S2_NORMAL || memattr == MT_S2_FWB_STAGE1)) ||
+		(memattr == MT_S2_NORMAL || memattr == MT_S2_FWB_AS_S1)) ||
 	       kvm_stage2_uncached_ram(pte);
 }
 

@@ -49,8 +49,9 @@ static inline enum memtype_kind mtrr_memtype(u8 type)
 static inline bool pat_page_is_wb(const struct page *page)
 {
 #ifdef CONFIG_X86_PAT
-	/* _PGMT_WB in arch/x86/mm/pat/memtype.c */
-	return !(READ_ONCE(page->flags) & (BIT(PG_arch_1) | BIT(PG_arch_2)));
+	/* _PGMT_WB in arch/x86/mm/pat/memtype.c. Newer kernels have the flags in a struct. */
+	return !(READ_ONCE(*(const unsigned long *)&page->flags) &
+		 (BIT(PG_arch_1) | BIT(PG_arch_2)));
 #else
 	return true;
 #endif

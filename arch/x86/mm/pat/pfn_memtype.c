@@ -4,6 +4,7 @@
 #include <linux/memtype.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <linux/symbol_ns.h>
 #include <asm/cacheinfo.h>
 #include <asm/e820/api.h>
 #include <asm/memtype.h>
@@ -52,7 +53,7 @@ enum memtype_kind mtrr_pfn_memtype(unsigned long pfn)
 
 	return mtrr_memtype(mtrr_type_lookup(paddr, paddr + PAGE_SIZE, &uniform));
 }
-EXPORT_SYMBOL_NS_GPL(mtrr_pfn_memtype, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(mtrr_pfn_memtype, SYMBOL_NS(KVM_MEMTYPE));
 
 /**
  * memtype_combine - the type of an access that two registers have a say in
@@ -88,7 +89,7 @@ enum memtype_kind memtype_combine(enum memtype_kind memory, enum memtype_kind pa
 		return MEMTYPE_NONE;
 	}
 }
-EXPORT_SYMBOL_NS_GPL(memtype_combine, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(memtype_combine, SYMBOL_NS(KVM_MEMTYPE));
 
 #define PAT_BITS	((u64)(_PAGE_PWT | _PAGE_PCD))
 
@@ -124,7 +125,7 @@ u64 memtype_to_pat(enum memtype_kind kind, enum memtype_kind *actual)
 	*actual = pat_memtype_kind(pgprot2cachemode(__pgprot(bits)));
 	return bits;
 }
-EXPORT_SYMBOL_NS_GPL(memtype_to_pat, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(memtype_to_pat, SYMBOL_NS(KVM_MEMTYPE));
 
 static bool pfn_is_isa_hole(unsigned long pfn)
 {
@@ -194,7 +195,7 @@ enum memtype_kind pfn_memtype(unsigned long pfn, enum memtype_kind pat)
 		return pat;
 	return memtype_combine(mtrr, pat, amd);
 }
-EXPORT_SYMBOL_NS_GPL(pfn_memtype, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(pfn_memtype, SYMBOL_NS(KVM_MEMTYPE));
 
 bool arch_memtype_is_one(unsigned long pfn, unsigned long nr)
 {
@@ -212,7 +213,7 @@ bool arch_memtype_is_one(unsigned long pfn, unsigned long nr)
 	}
 	return true;
 }
-EXPORT_SYMBOL_NS_GPL(arch_memtype_is_one, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(arch_memtype_is_one, SYMBOL_NS(KVM_MEMTYPE));
 
 enum memtype_kind arch_memtype_kind(const struct memtype_leaf *leaf)
 {
@@ -225,4 +226,4 @@ enum memtype_kind arch_memtype_kind(const struct memtype_leaf *leaf)
 		pat = MEMTYPE_WB;
 	return pfn_memtype(leaf->pfn, pat);
 }
-EXPORT_SYMBOL_NS_GPL(arch_memtype_kind, KVM_MEMTYPE);
+EXPORT_SYMBOL_NS_GPL(arch_memtype_kind, SYMBOL_NS(KVM_MEMTYPE));
