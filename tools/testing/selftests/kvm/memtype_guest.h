@@ -22,6 +22,7 @@
 #include "../../../../mm/memtype_test.h"
 #include "../../../../virt/kvm/memtype_probe.h"
 #include "../iommu/vfio_device.h"
+#include "memtype_base.h"
 
 #define PARAMETER	"/sys/module/kvm/parameters/guest_memtype"
 #define TRACING		"/sys/kernel/tracing"
@@ -173,7 +174,7 @@ static inline void map_as(struct kvm_vm *vm, uint64_t gva, uint64_t gpa, uint8_t
 	uint64_t *pte;
 
 	virt_pg_map(vm, gva, gpa);
-	pte = vm_get_page_table_entry(vm, gva);
+	pte = vm_get_pte(vm, gva);
 	*pte &= ~(PTE_PWT | PTE_PCD);
 	if (kind == KVM_MEMTYPE_WC || kind == KVM_MEMTYPE_UC)
 		*pte |= PTE_PWT;
@@ -282,7 +283,6 @@ static const uint8_t guest_kinds[] = { KVM_MEMTYPE_WB, KVM_MEMTYPE_WC, KVM_MEMTY
 
 /* Device-nGnRE in the library's DEFAULT_MAIR_EL1 */
 #define MAIR_DEVICE		1
-#define PTE_ATTRINDX(idx)	((uint64_t)(idx) << 2)
 #define UNKNOWN_IOCTL		EINVAL
 #define MMIO_NOEXEC		KVM_MEMTYPE_ATTR_NOEXEC
 #define SYSFS_BAR		KVM_MEMTYPE_UC

@@ -104,7 +104,7 @@ static void report_features(void)
 
 	/* Not visible at EL0; KVM shows a vCPU what the host's CPUs have in common. */
 	vm = vm_create_with_one_vcpu(&vcpu, NULL);
-	vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ID_AA64MMFR2_EL1), &mmfr2);
+	mmfr2 = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ID_AA64MMFR2_EL1));
 	kvm_vm_free(vm);
 	asm volatile("mrs %0, ctr_el0" : "=r" (ctr));
 

@@ -32,7 +32,6 @@
 #define ESR_CM			BIT(8)
 #define ESR_WNR			BIT(6)
 #define ESR_FSC(esr)		((esr) & 0x3f)
-#define ESR_EC(esr)		((esr) >> ESR_EC_SHIFT & ESR_EC_MASK)
 #define EC_DABT_LOW		0x24
 #define FSC_TRANSLATION_L3	0x07
 #define FSC_PERMISSION_L3	0x0f
@@ -157,7 +156,7 @@ static struct kvm_vm *create_insn_vm(struct kvm_vcpu **vcpu, void *entry)
 
 	vm_init_descriptor_tables(vm);
 	vcpu_init_descriptor_tables(*vcpu);
-	vm_install_sync_handler(vm, VECTOR_SYNC_CURRENT, ESR_EC_DABT, guest_data_abort);
+	vm_install_sync_handler(vm, VECTOR_SYNC_CURRENT, ESR_ELx_EC_DABT_CUR, guest_data_abort);
 	return vm;
 }
 
@@ -169,9 +168,8 @@ static uint64_t zva_size(void)
 
 static bool have_atomics(struct kvm_vcpu *vcpu)
 {
-	uint64_t isar0;
+	uint64_t isar0 = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ID_AA64ISAR0_EL1));
 
-	vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ID_AA64ISAR0_EL1), &isar0);
 	return isar0 >> 20 & 0xf;	/* ID_AA64ISAR0_EL1.Atomic */
 }
 
@@ -211,7 +209,7 @@ static enum outcome run_insn(struct __test_metadata *_metadata, struct kvm_vcpu 
 			/* A store exclusive is tried again. */
 			TEST_ASSERT(failures++ < TRIES, "KVM_RUN fails again and again");
 			outcome = FAILED;
-			vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pc), &pc);
+			pc = vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pc));
 			vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pc), pc + 4);
 			continue;
 		}
@@ -239,7 +237,7 @@ static void check_abort(struct __test_metadata *_metadata, enum insn insn, uint6
 
 	if (!task.aborted)
 		return;
-	EXPECT_EQ(ESR_EC(task.esr), ESR_EC_DABT);
+	EXPECT_EQ(ESR_ELx_EC(task.esr), ESR_ELx_EC_DABT_CUR);
 	EXPECT_EQ(task.esr & ESR_IL, ESR_IL);
 	EXPECT_EQ(task.far & mask, gva + insns[insn].offset);
 	/* KVM's external aborts do not say it. */
@@ -641,9 +639,9 @@ static void check_aarch32(struct __test_metadata *_metadata, bool lpae,
 
 	ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_MMIO);
 	EXPECT_EQ(vcpu->run->mmio.phys_addr, DONE_GPA);
-	vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ESR_EL1), &value);
+	value = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ESR_EL1));
 	EXPECT_EQ((uint32_t)value, dfsr);
-	vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_FAR_EL1), &value);
+	value = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_FAR_EL1));
 	EXPECT_EQ((uint32_t)value, SZ_4K);	/* DFAR */
 	kvm_vm_free(vm);
 	munmap(code, 2 * SZ_4K);

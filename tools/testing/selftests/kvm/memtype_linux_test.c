@@ -50,6 +50,8 @@
 #define E820_RAM	1
 #define MTRR_DEF_TYPE	0x2ff
 #define MTRR_ENABLED	BIT(11)
+#define PTE_PRESENT	BIT_ULL(0)
+#define PTE_LARGE	BIT_ULL(7)
 
 #define OUTPUT		"console=ttyS0 loglevel=5 printk.devkmsg=on kunit.enable=0"
 /* Neither ACPI nor an MP table; "ht" and XSAVE as in machines.toml. */
@@ -186,7 +188,7 @@ static void create_guest(struct guest *guest, uint64_t policy, bool vmx)
 	struct kvm_vm *vm;
 
 	/* KVM offers the CPUID of the CPU that asks; the APIC id in it is to be the guest's. */
-	kvm_pin_this_task_to_pcpu(0);
+	pin_self_to_cpu(0);
 	vm = vm_create_barebones();
 	TEST_ASSERT(!__vm_enable_cap(vm, KVM_CAP_MEMTYPE, policy), "KVM_CAP_MEMTYPE: %s",
 		    strerror(errno));
@@ -313,18 +315,23 @@ static void run_linux(struct guest *guest)
 /* Walks the guest's page tables: where @gva leads to, and with which type. */
 static uint64_t walk_guest(struct guest *guest, uint64_t gva, uint8_t *kind)
 {
-	int level = PG_LEVEL_NONE;
 	struct kvm_sregs sregs;
 	uint64_t pte, size;
-	int entry;
+	int level, entry;
 
 	vcpu_sregs_get(guest->vcpu, &sregs);
-	guest->vm->pgd = sregs.cr3 & PHYSICAL_PAGE_MASK;
-	pte = *__vm_get_page_table_entry(guest->vm, gva, &level);
-	/* The library says the level of large pages only. */
-	size = level == PG_LEVEL_NONE ? SZ_4K : PG_LEVEL_SIZE(level);
+	pte = sregs.cr3;
+	for (level = PG_LEVEL_512G;; level--) {
+		uint64_t *table = addr_gpa2hva(guest->vm, pte & PHYSICAL_PAGE_MASK);
+
+		pte = table[gva >> PG_LEVEL_SHIFT(level) & 511];
+		TEST_ASSERT(pte & PTE_PRESENT, "entry %lx of level %d", pte, level);
+		if (level == PG_LEVEL_4K || pte & PTE_LARGE)
+			break;
+	}
+	size = PG_LEVEL_SIZE(level);
 	/* In a 4K entry, that is the third bit of the index, which Linux has no use for here. */
-	TEST_ASSERT(level != PG_LEVEL_NONE || !(pte & PTE_LARGE_MASK), "entry %lx", pte);
+	TEST_ASSERT(level > PG_LEVEL_4K || !(pte & PTE_LARGE), "entry %lx", pte);
 	entry = pte / PTE_PWT & 3;
 	*kind = pat_kinds[vcpu_get_msr(guest->vcpu, MSR_IA32_CR_PAT) >> entry * 8 & 7];
 	return (pte & PHYSICAL_PAGE_MASK & ~(size - 1)) | (gva & (size - 1));

@@ -5,14 +5,15 @@
  * the type that L1's nested page table (NPT) gives a page.
  */
 #include "memtype_walk.h"
-#include "svm_util.h"
+#include "memtype_nested_base.h"
 
 /* Addresses of L2's, virtual and physical, each by a large entry of L1's NPT */
 #define L2_ADDRESS(n)	(0x20000000ul + (n) * SZ_2M)
 /* Below that, L2 has what L1 has: program, stack and page tables. */
 #define NPT_ENTRIES	512
-#define NPT_TABLE	(PTE_PRESENT_MASK | PTE_WRITABLE_MASK | PTE_USER_MASK)
-#define NPT_LEAF	(NPT_TABLE | PTE_ACCESSED_MASK | PTE_DIRTY_MASK | PTE_LARGE_MASK)
+/* Present, writable, user; and accessed, dirty, large */
+#define NPT_TABLE	(BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2))
+#define NPT_LEAF	(NPT_TABLE | BIT_ULL(5) | BIT_ULL(6) | BIT_ULL(7))
 
 /* In words: enough for ucalls */
 #define L2_STACK	256
@@ -28,8 +29,9 @@ static void l1_main(struct svm_test_data *svm, uint64_t npt)
 {
 	static unsigned long stack[L2_STACK];
 
-	generic_svm_setup(svm, l2_main, &stack[L2_STACK]);
-	svm->vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	generic_svm_setup(svm, l2_main);
+	svm->vmcb->save.rsp = (uint64_t)&stack[L2_STACK];
+	svm->vmcb->control.misc_ctl = SVM_MISC_ENABLE_NP;
 	svm->vmcb->control.nested_cr3 = npt;
 	run_guest(svm->vmcb, svm->vmcb_gpa);
 	GUEST_FAIL("exit code %#lx", (unsigned long)svm->vmcb->control.exit_code);
@@ -88,7 +90,7 @@ FIXTURE_VARIANT_ADD(nested_svm, host_mmio) {
 
 FIXTURE_SETUP(nested_svm)
 {
-	vm_vaddr_t svm_gva;
+	gva_t svm_gva;
 	uint64_t bar = 0;
 	void *hva;
 	int n;

@@ -15,7 +15,7 @@
  * has a test in arch/x86/kvm/memtype_kunit.c.
  */
 #include "memtype_walk.h"
-#include "vmx.h"
+#include "memtype_nested_base.h"
 
 /* L2's addresses, virtual and physical. Each has a page table of L1's EPT to itself. */
 #define L2_GPA(n)	(0x20000000ul + (n) * SZ_2M)
@@ -50,7 +50,7 @@ struct nested {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 	struct vmx_pages *vmx;
-	vm_vaddr_t vmx_gva;
+	gva_t vmx_gva;
 };
 
 /* L2 reads what it is told to, and leaves writes to L1. */
@@ -81,7 +81,8 @@ static void l1_main(struct vmx_pages *vmx, bool no_ad)
 
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, l2_main, &stack[L2_STACK]);
+	prepare_vmcs(vmx, l2_main);
+	vmwrite(GUEST_RSP, (uint64_t)&stack[L2_STACK]);
 	if (no_ad)
 		vmwrite(EPT_POINTER, vmreadz(EPT_POINTER) & ~EPTP_AD);
 
@@ -122,9 +123,8 @@ static const char *try_nested(struct nested *nested, uint64_t policy, bool no_ad
 			    strerror(errno));
 	nested->vcpu = vm_vcpu_add(vm, 0, l1_main);
 	init_guest_types(nested->vcpu);
-	nested->vmx = vcpu_alloc_vmx(vm, &nested->vmx_gva);
+	nested->vmx = nested_alloc_vmx(vm, &nested->vmx_gva);
 	vcpu_args_set(nested->vcpu, 2, nested->vmx_gva, no_ad);
-	prepare_eptp(nested->vmx, vm, 0);
 	return have_probe(nested->vcpu) ? NULL : NO_PROBE;
 }
 
@@ -149,7 +149,7 @@ static void add_memory(struct nested *nested, enum vm_mem_backing_src_type backi
 /* The leaf entry for an address of L2's. */
 static uint64_t *l1_entry(struct nested *nested, uint64_t gpa, uint64_t size, uint64_t *entry_gpa)
 {
-	uint64_t *table = nested->vmx->eptp_hva, table_gpa = nested->vmx->eptp_gpa;
+	uint64_t table_gpa = nested->vmx->eptp_gpa, *table = addr_gpa2hva(nested->vm, table_gpa);
 	int level = PG_LEVEL_512G, index;
 
 	for (;; level--) {
@@ -169,7 +169,7 @@ static void map_l2(struct nested *nested, uint64_t gpa, uint64_t l1_gpa, uint64_
 		   uint8_t type)
 {
 	/* For the tables above the entry; that of a large one is then left alone. */
-	nested_map(nested->vmx, nested->vm, gpa, l1_gpa, SZ_4K);
+	nested_map_pages(nested->vmx, nested->vm, gpa, l1_gpa, SZ_4K);
 	*l1_entry(nested, gpa, size, NULL) = l1_gpa | EPT_RWX | EPT_AD | type << 3 |
 					     (size == SZ_4K ? 0 : EPT_LARGE);
 }
@@ -195,7 +195,7 @@ static void change_l2(struct nested *nested, uint64_t gpa, uint64_t size, uint64
  */
 static void start_nested(struct nested *nested)
 {
-	nested_map_memslot(nested->vmx, nested->vm, 0);
+	nested_map_library(nested->vmx, nested->vm);
 }
 
 /* What KVM's leaf entry for an address of L2's says; ENOENT if there is none. */

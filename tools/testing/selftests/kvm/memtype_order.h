@@ -16,7 +16,6 @@
 /* A split visits each new entry. */
 #define MAX_EVENTS	4000
 
-#define PTE_VALID	BIT_ULL(0)
 #define PTE_S2AP_W	BIT_ULL(7)
 #define PTE_ADDRESS	GENMASK_ULL(47, 12)
 

@@ -667,7 +667,7 @@ TEST_F(refusal, execution_is_none)
 #ifdef __aarch64__
 	vm_init_descriptor_tables(self->vm);
 	vcpu_init_descriptor_tables(self->vcpu);
-	vm_install_sync_handler(self->vm, VECTOR_SYNC_CURRENT, ESR_EC_IABT,
+	vm_install_sync_handler(self->vm, VECTOR_SYNC_CURRENT, ESR_ELx_EC_IABT_CUR,
 				guest_instruction_abort);
 #endif
 	EXPECT_EQ(let_guest(self->vcpu, GUEST_EXECUTE, TEST_GVA, 0), !MMIO_NOEXEC);

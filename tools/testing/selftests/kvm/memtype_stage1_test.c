@@ -179,7 +179,7 @@ static void start_uncached(struct kvm_vcpu *vcpu)
 {
 	uint64_t sctlr;
 
-	vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_SCTLR_EL1), &sctlr);
+	sctlr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_SCTLR_EL1));
 	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_SCTLR_EL1), sctlr & ~SCTLR_C);
 	vcpu_arch_set_entry_point(vcpu, guest_caches);
 }
@@ -573,7 +573,7 @@ TEST_F(caches, reset)
 	start_uncached(vcpu);
 	run_to_sync(vcpu);
 
-	vcpu_get_reg(vcpu, ARM64_CORE_REG(sp_el1), &stack);
+	stack = vcpu_get_reg(vcpu, ARM64_CORE_REG(sp_el1));
 	vm_ioctl(self->watch.vm, KVM_ARM_PREFERRED_TARGET, &init);
 	aarch64_vcpu_setup(vcpu, &init);
 	vcpu_set_reg(vcpu, ARM64_CORE_REG(sp_el1), stack);
