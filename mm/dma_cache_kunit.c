@@ -744,7 +744,8 @@ static void dma_cache_domain_test(struct kunit *test)
 		struct iommu_domain domain = { .ops = &ops[i / 4], .noncoherent = enforced };
 
 		dma_cache_on = i & 2;
-		KUNIT_EXPECT_EQ_MSG(test, dma_cache_enforce(&domain, ask), enforced, "row %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, dma_cache_enforce(&domain, NULL, ask), enforced,
+				    "row %u", i);
 		KUNIT_EXPECT_EQ_MSG(test, dma_cache_needed(&domain), dma_cache_on && !enforced,
 				    "row %u", i);
 	}

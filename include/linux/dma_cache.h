@@ -6,6 +6,7 @@
  * domains. Documentation/driver-api/dma-cache.rst has the rules.
  */
 #include <linux/iommu.h>
+#include <linux/iommu_coherency.h>
 #include <linux/pfn.h>
 #include <linux/pgtable.h>
 #include <linux/types.h>
@@ -91,8 +92,8 @@ static inline bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot)
  * dma_cache_needed() - whether the owner of a domain maintains caches for what it maps there
  * @domain: the domain
  *
- * Context: Any, after dma_cache_enforce() and iommu_coherency_set_domain(). The answer does not
- * change as soon as @domain maps anything.
+ * Context: Any, after dma_cache_enforce(). The answer does not change as soon as @domain maps
+ * anything.
  * Return: true if the owner has to.
  */
 static inline bool dma_cache_needed(const struct iommu_domain *domain)
@@ -107,23 +108,27 @@ static inline bool dma_cache_needed(const struct iommu_domain *domain)
 /**
  * dma_cache_enforce() - have a domain make all DMA coherent, or note that caches need maintenance
  * @domain: a domain that maps nothing yet
+ * @group: the group that it is made for, which the caller keeps; or NULL
  * @ask: false if an IOMMU of a device that is going to be attached is known to lack
  *	 IOMMU_CAP_ENFORCE_CACHE_COHERENCY: a domain that was asked before might refuse it
  *
  * For each owner of a domain that maps memory of userspace. No property of a device counts: one
- * may bypass the caches with No-Snoop off, and others may be attached later. Who asks a second
- * time does so before anything is mapped.
+ * may bypass the caches with No-Snoop off, and others may be attached later. What an administrator
+ * declares of @group does count; then the owner lets no device of a group that is not declared use
+ * @domain. Who asks a second time does so before anything is mapped.
  *
  * Context: That of the driver's enforce_cache_coherency(). The owner allows nobody to map.
  * Return: Whether @domain enforces coherency.
  */
-static inline bool dma_cache_enforce(struct iommu_domain *domain, bool ask)
+static inline bool dma_cache_enforce(struct iommu_domain *domain, struct iommu_group *group,
+				     bool ask)
 {
 	bool enforced = ask && domain->ops->enforce_cache_coherency &&
 			domain->ops->enforce_cache_coherency(domain);
 
 #ifdef CONFIG_DMA_CACHE
-	domain->noncoherent = !enforced && dma_cache_active();
+	domain->noncoherent = !enforced && dma_cache_active() &&
+			      !iommu_group_declared_coherent(group);
 #endif
 	return enforced;
 }
@@ -137,11 +142,13 @@ static inline bool dma_cache_enforce(struct iommu_domain *domain, bool ask)
  * @prot: IOMMU_READ, IOMMU_WRITE and so on
  * @gfp: how to allocate page tables
  *
- * The pages are cleaned first. Where the owner maps one twice, more is maintained than needed.
+ * The pages are cleaned first, also those that no device can read: a dirty line that is evicted
+ * later would overwrite what the device wrote. Where the owner maps one twice, more is maintained
+ * than needed.
  *
  * Context: May sleep. See dma_cache_begin().
- * Return: 0, or an error of dma_cache_end() or iommu_map(). Then nothing is mapped, and what was
- * for a moment is flushed.
+ * Return: 0, or an error of dma_cache_end() or iommu_map(). Then nothing is mapped, and what a
+ * device could write for a moment is flushed.
  */
 static inline int dma_cache_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t paddr,
 				size_t size, int prot, gfp_t gfp)
@@ -154,7 +161,7 @@ static inline int dma_cache_map(struct iommu_domain *domain, unsigned long iova,
 	if (ret)
 		return ret;
 	ret = iommu_map(domain, iova, paddr, size, prot, gfp);
-	if (ret && needed)
+	if (ret && needed && prot & IOMMU_WRITE)
 		dma_cache_range(DMA_CACHE_FLUSH, PHYS_PFN(paddr), size >> PAGE_SHIFT);
 	return ret;
 }
@@ -165,16 +172,17 @@ static inline int dma_cache_map(struct iommu_domain *domain, unsigned long iova,
  * @iova: I/O address
  * @paddr: physical address
  * @size: in bytes
+ * @written: whether they were mapped with IOMMU_WRITE; otherwise a flush would do nothing
  *
  * The pages are unmapped, the IOTLB is synced, and they are flushed. Now they can be unpinned.
  *
  * Context: May sleep.
  */
 static inline void dma_cache_unmap(struct iommu_domain *domain, unsigned long iova,
-				   phys_addr_t paddr, size_t size)
+				   phys_addr_t paddr, size_t size, bool written)
 {
 	iommu_unmap(domain, iova, size);
-	if (dma_cache_needed(domain))
+	if (written && dma_cache_needed(domain))
 		dma_cache_range(DMA_CACHE_FLUSH, PHYS_PFN(paddr), size >> PAGE_SHIFT);
 }
 

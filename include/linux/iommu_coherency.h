@@ -29,19 +29,6 @@ bool iommu_group_declared_coherent(struct iommu_group *group);
 int iommu_no_snoop_off(struct pci_dev *pdev);
 void iommu_show_coherency(struct seq_file *m);
 
-/**
- * iommu_coherency_set_domain() - note that a domain needs no cache maintenance
- * @domain: a new domain, after dma_cache_enforce() and before it maps anything
- * @group: the group that it is made for, which the caller owns; or NULL
- *
- * The owner of the domain lets no device of a group use it that is not declared as this one.
- */
-static inline void iommu_coherency_set_domain(struct iommu_domain *domain,
-					      struct iommu_group *group)
-{
-	if (iommu_group_declared_coherent(group))
-		domain->noncoherent = false;
-}
 #else
 static inline bool iommu_group_declared_coherent(struct iommu_group *group)
 {
@@ -53,10 +40,6 @@ static inline int iommu_no_snoop_off(struct pci_dev *pdev)
 	return 0;
 }
 
-static inline void iommu_coherency_set_domain(struct iommu_domain *domain,
-					      struct iommu_group *group)
-{
-}
 #endif
 
 /**

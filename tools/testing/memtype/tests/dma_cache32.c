@@ -23,12 +23,15 @@ struct iommu_domain {
 };
 
 struct page { char unused; };
+struct iommu_group;
 struct seq_file;
 
 #define PAGE_SHIFT			12
 #define PHYS_PFN(phys)			((unsigned long)((phys) >> PAGE_SHIFT))
 #define iommu_map(...)			0
 #define iommu_unmap(...)		((void)0)
+#define iommu_group_declared_coherent(...)	false
+#define IOMMU_WRITE			2
 #define CONFIG_DMA_CACHE
 #include <linux/dma_cache.h>
 

@@ -4,7 +4,7 @@
  *
  * The headers that it includes are empty files, but for lists; what it takes from them is here.
  * Four pages are registered at 0x10000, of which only the first two are neighbours, and released.
- * FAIL names what fails meanwhile.
+ * FAIL names what fails meanwhile, and DECLARED what is declared coherent: adapter, function, both.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -69,7 +69,8 @@
 struct rb_node { char unused; };
 struct rb_root_cached { char unused; };
 struct work_struct { char unused; };
-struct device { char unused; };
+struct iommu_group { const char *name; };
+struct device { struct iommu_group *iommu_group; };
 struct mm_struct { unsigned long pinned_vm; };
 struct page { char unused; };
 struct scatterlist { struct page *page; };
@@ -90,9 +91,15 @@ static unsigned long least(unsigned long a, unsigned long b)
 	return a < b ? a : b;
 }
 
+static bool fails(const char *what)
+{
+	return !strcmp(FAIL, what);
+}
+
+/* What is as large as a page is a chunk. */
 static void *kmalloc(size_t size, gfp_t gfp)
 {
-	return malloc(size);
+	return size == PAGE_SIZE && fails("chunk") ? NULL : malloc(size);
 }
 
 static void *kzalloc(size_t size, gfp_t gfp)
@@ -108,11 +115,6 @@ static void *kcalloc(size_t n, size_t size, gfp_t gfp)
 static void kfree(void *p)
 {
 	free(p);
-}
-
-static bool fails(const char *what)
-{
-	return !strcmp(FAIL, what);
 }
 
 #define page_to_pfn(page)	((unsigned long)((page) - pages))
@@ -139,10 +141,24 @@ static int pin_user_pages(unsigned long start, unsigned long n, unsigned int fla
 {
 	unsigned long i;
 
+	puts("pin");
+	if (fails("pin")) {
+		/* The first two can be pinned */
+		if (n < 4)
+			return -EFAULT;
+		n = 2;
+	}
 	for (i = 0; i < n; i++)
 		list[i] = &pages[i < 2 ? 0x100 + i : 0x120 + 2 * i];
-	puts("pin");
 	return n;
+}
+
+static void unpin_user_pages(struct page **list, unsigned long n)
+{
+	unsigned long i;
+
+	for (i = 0; i < n; i++)
+		printf("unpin %lx\n", page_to_pfn(list[i]));
 }
 
 static void unpin_user_pages_dirty_lock(struct page **list, unsigned long n, bool dirty)
@@ -179,9 +195,15 @@ static struct iommu_domain *iommu_paging_domain_alloc(struct device *dev)
 
 #define iommu_domain_free(...)			((void)0)
 #define iommu_set_fault_handler(...)		((void)usnic_uiom_dma_fault)
-#define iommu_attach_device(...)		0
-#define iommu_detach_device(...)		((void)0)
-#define device_iommu_capable(dev, cap)		((dev) && (cap) && ENFORCES)
+#define iommu_attach_device(...)		(puts("attach"), 0)
+#define iommu_detach_device(...)		((void)puts("detach"))
+/* The DMA of all devices is coherent if they do not bypass the caches. */
+#define device_iommu_capable(dev, cap)		((dev) && (!(cap) || ENFORCES))
+
+static bool iommu_group_declared_coherent(struct iommu_group *group)
+{
+	return group && (!strcmp(DECLARED, group->name) || !strcmp(DECLARED, "both"));
+}
 
 #define CONFIG_DMA_CACHE
 #include <linux/dma_cache.h>
@@ -246,14 +268,22 @@ void usnic_uiom_put_interval_set(struct list_head *intervals)
 
 int main(void)
 {
-	struct usnic_uiom_pd *pd = usnic_uiom_alloc_pd(&(struct device) {});
+	struct device adapter = { &(struct iommu_group) { "adapter" } };
+	struct device function = { &(struct iommu_group) { "function" } };
+	struct usnic_uiom_pd *pd = usnic_uiom_alloc_pd(&adapter);
 	struct usnic_uiom_reg *region = usnic_uiom_reg_get(pd, 0x10000, 4 * PAGE_SIZE, 1, 0);
+	int error = 0;
 
 	if (IS_ERR(region)) {
-		printf("error %ld\n", -PTR_ERR(region));
-		return 0;
+		error = -PTR_ERR(region);
+	} else {
+		puts("registered");
+		error = -usnic_uiom_attach_dev_to_pd(pd, &function);
+		usnic_uiom_reg_release(region);
 	}
-	puts("registered");
-	usnic_uiom_reg_release(region);
+	if (error)
+		printf("error %d\n", error);
+	if (task.mm->pinned_vm)
+		printf("accounted %lu\n", task.mm->pinned_vm);
 	return 0;
 }

@@ -29,7 +29,9 @@ static const struct {
 	{ 'c', TASK "3003: dma_cache_pages: op=clean pfn=0x200 npages=512 result=done" },
 	{ 'C', TASK "3004: dma_cache_done: op=clean pages=512 lines=32768" COUNTS },
 	{ 'm', TASK "3005: map: (iommu_map+0x0/0x80)"
-	  IN_IOMMUFD AT " paddr=0x200000 size=0x200000" },
+	  IN_IOMMUFD AT " paddr=0x200000 size=0x200000 prot=0x7" },
+	{ 'R', TASK "3005: map: (iommu_map+0x0/0x80)"		/* not recorded: read-only */
+	  IN_IOMMUFD AT " paddr=0x200000 size=0x200000 prot=0x5" },
 	{ 'e', TASK "3006: tracing_mark_write: end=38" },
 	{ 'u', TASK "3007: unmap: (iommu_unmap+0x4d/0x70 <- __iommu_unmap)"
 	  IN_IOMMUFD AT " size=0x200000" },
@@ -43,7 +45,7 @@ static const struct {
 	{ 'd', TASK "3322: dma_cache_pages: op=clean pfn=0x7cad3 npages=1 result=done" },
 	{ 'D', TASK "3323: dma_cache_done: op=clean pages=1 lines=64" COUNTS },
 	{ 'n', TASK "3324: map: (iommu_map+0x0/0x80)"
-	  IN_TYPE1 AT " paddr=0x7cad3000 size=0x1000" },
+	  IN_TYPE1 AT " paddr=0x7cad3000 size=0x1000 prot=0x7" },
 	{ 'v', TASK "3326: unmap: (vfio_unmap_unpin+0x1b8/0x3c0 <- __iommu_unmap)"
 	  IN_TYPE1 AT " size=0x1000" },
 	{ 't', TASK "3327: sync: (vfio_sync_unpin.isra.0+0x2d/0x140 <- intel_iommu_tlb_sync)"
@@ -57,7 +59,7 @@ static const struct {
 	{ 'h', TASK "2990: enforced: (iommufd_hwpt_paging_alloc+0x1a0/0x3e0 <- mock_shadow_enforce)"
 	  IN_COHERENT " ret=1" },
 	{ 'k', TASK "3001: map: (iommu_map+0x0/0x80)"
-	  IN_COHERENT AT " paddr=0x200000 size=0x200000" },
+	  IN_COHERENT AT " paddr=0x200000 size=0x200000 prot=0x7" },
 	{ 'l', TASK "3012: unmap: (iommu_unmap+0x4d/0x70 <- __iommu_unmap)"
 	  IN_COHERENT AT " size=0x200000" },
 	{ 'y', TASK "3013: sync: (iommu_unmap+0x5b/0x70 <- mock_shadow_iotlb_sync)" IN_COHERENT },
@@ -107,6 +109,9 @@ static const struct recorded {
 	{ "overrun",			"cCmeLusfFpere", false },
 	{ "unreadable",			"cCmeXusfFpere", false },
 	{ "not-maintained",		"MCe", false },
+	{ NULL,				"cCReuspere", false },
+	{ "needless",			"cCReusfFpere", false },
+	{ "clean-missing",		"Reuspere", false },
 	{ NULL,				"meuspere", true },
 	{ "needless",			"cCmeuspere", true },
 	{ "unpin-before-flush",		"nevqtze", true },

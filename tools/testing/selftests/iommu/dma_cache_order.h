@@ -3,7 +3,8 @@
  * The order that non-coherent DMA needs, as a model of what a kernel's trace tells:
  *
  *  - before a page becomes reachable, its cleaning is complete
- *  - when the last mapping is gone: unmap, IOTLB sync, flush complete, unpin
+ *  - when the last mapping is gone: unmap, IOTLB sync, flush complete, unpin; no flush if none of
+ *    the mappings let a device write
  *
  * An access of IOMMUFD, which is what a mediated device has, reaches pages without mapping them:
  * the same holds when it begins and ends, but for what non-coherent domains map meanwhile.
@@ -30,6 +31,7 @@
 #define ORDER_LINE	1024
 #define ORDER_LAST	24		/* lines shown with a violation */
 #define ORDER_LIST	64		/* pages that a trace shows of a list */
+#define ORDER_WRITE	0x2		/* IOMMU_WRITE, of what a map allows */
 
 /* Grows at its end. */
 struct order_list {
@@ -44,7 +46,8 @@ struct order_page {
 	uint32_t unsynced;	/* PTEs that are gone, but maybe not from an IOTLB */
 	uint32_t owner;		/* the task that cleaned it, or that unmapped it last */
 	uint32_t cleaned;	/* in which operation of that task; 0 if not, or used up */
-	bool dirty;		/* was reachable and is not flushed yet */
+	bool written;		/* one of these PTEs lets a device write */
+	bool dirty;		/* was reachable so and is not flushed yet */
 	bool pinned;		/* was mapped and is not unpinned yet */
 };
 
@@ -255,6 +258,9 @@ static inline void order_reach(struct order *o, uint64_t pid, struct order_page 
 static inline void order_leave(struct order *o, uint64_t pid, struct order_page *page,
 			       uint64_t pfn)
 {
+	if (!page->written)
+		return;
+	page->written = false;
 	page->dirty = true;
 	page->owner = pid;
 	order_push(&order_task(o, pid)->dirty, pfn);
@@ -271,7 +277,7 @@ static inline void order_hold(struct order *o, struct order_page *page)
 }
 
 static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
-				  uint64_t pfn)
+				  uint64_t pfn, bool written)
 {
 	struct order_mapping **at = order_find(o, domain, iova);
 	struct order_page *page = order_page(o, pfn);
@@ -280,8 +286,11 @@ static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain
 		order_violation(o, "inconsistent");
 		return;
 	}
-	if (!order_domain(o, domain)->coherent && !page->reach++)
-		order_reach(o, pid, page, pfn);
+	if (!order_domain(o, domain)->coherent) {
+		if (!page->reach++)
+			order_reach(o, pid, page, pfn);
+		page->written |= written;
+	}
 	order_hold(o, page);
 	*at = calloc(1, sizeof(**at));
 	if (!*at)
@@ -292,7 +301,7 @@ static inline void order_map_page(struct order *o, uint64_t pid, uint64_t domain
 
 /* The map function entered: from here on, a PTE may be live. */
 static inline void order_map(struct order *o, uint64_t pid, uint64_t domain, uint64_t iova,
-			     uint64_t paddr, uint64_t size)
+			     uint64_t paddr, uint64_t size, uint64_t prot)
 {
 	struct order_domain *to = order_domain(o, domain);
 	uint64_t done;
@@ -301,7 +310,8 @@ static inline void order_map(struct order *o, uint64_t pid, uint64_t domain, uin
 		to->number = ++o->ndomains;
 	order_tell(o, "map", to->number);
 	for (done = 0; done < size; done += ORDER_PAGE)
-		order_map_page(o, pid, domain, iova + done, (paddr + done) / ORDER_PAGE);
+		order_map_page(o, pid, domain, iova + done, (paddr + done) / ORDER_PAGE,
+			       prot & ORDER_WRITE);
 }
 
 /* It returned with an error: what it did not unmap again was never mapped, and is still clean. */
@@ -322,6 +332,7 @@ static inline void order_map_failed(struct order *o, uint64_t pid, uint64_t doma
 		if (!coherent && !--page->reach) {
 			page->owner = pid;
 			page->cleaned = order_task(o, pid)->operation;
+			page->written = false;
 		}
 		order_forget(o, at);
 	}
@@ -615,6 +626,7 @@ static inline void order_access_end(struct order *o, uint64_t pid, const char *l
 		page = order_page(o, access->pfn[i]);
 		page->maps--;
 		o->mapped--;
+		page->written = true;
 		if (!page->reach)
 			order_leave(o, pid, page, access->pfn[i]);
 	}
@@ -658,7 +670,7 @@ static inline void order_line(struct order *o, const char *line)
 #define ORDER_FIELD(name) order_field(o, event, name)
 	if (ORDER_IS("map"))
 		order_map(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
-			  ORDER_FIELD("paddr"), ORDER_FIELD("size"));
+			  ORDER_FIELD("paddr"), ORDER_FIELD("size"), ORDER_FIELD("prot"));
 	else if (ORDER_IS("map_failed"))
 		order_map_failed(o, pid, ORDER_FIELD("domain"), ORDER_FIELD("iova"),
 				 ORDER_FIELD("size"));

@@ -43,7 +43,7 @@ static int trace_pipe = -1, trace_marker = -1, kernel_log = -1;
 #define INDEXES(a, b)	" first=$arg" #a " last=$arg" #b
 
 static const char * const order_probes[] = {
-	"p:" TRACED "/map iommu_map domain=$arg1 iova=$arg2 paddr=$arg3 size=$arg4",
+	"p:" TRACED "/map iommu_map domain=$arg1 iova=$arg2 paddr=$arg3 size=$arg4 prot=$arg5",
 	"r512:" TRACED "/map_failed iommu_map domain=$arg1 iova=$arg2 size=$arg4 ret=$retval:s32",
 	/* Of iommu_unmap() and iommu_unmap_fast(), before either syncs the IOTLB */
 	"r512:" TRACED "/unmap __iommu_unmap domain=$arg1 iova=$arg2 size=$retval",

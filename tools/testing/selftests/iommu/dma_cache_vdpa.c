@@ -39,10 +39,10 @@ static void map_unmap(enum memory kind, size_t length)
 {
 	void *memory = new_memory(kind, length);
 
-	step(vdpa_map(vdpa, memory, length, IOVA), 0);
+	step(vdpa_map(vdpa, memory, length, IOVA, VHOST_ACCESS_RW), 0);
 	step(vdpa_unmap(vdpa, length, IOVA), 0);
 	/* At other addresses, and until the device is closed */
-	step(vdpa_map(vdpa, memory, length, IOVA + SZ_2M), 0);
+	step(vdpa_map(vdpa, memory, length, IOVA + SZ_2M, VHOST_ACCESS_RW), 0);
 	munmap(memory, length);
 }
 
@@ -67,7 +67,7 @@ static void case_hole(void)
 	uint8_t *memory = new_memory(ANONYMOUS, MANY * SZ_4K);
 
 	CHECK(!mprotect(memory + (MANY - 1) * SZ_4K, SZ_4K, PROT_NONE), "mprotect");
-	step(vdpa_map(vdpa, memory, MANY * SZ_4K, IOVA), -EFAULT);
+	step(vdpa_map(vdpa, memory, MANY * SZ_4K, IOVA, VHOST_ACCESS_RW), -EFAULT);
 	munmap(memory, MANY * SZ_4K);
 }
 
@@ -80,7 +80,7 @@ static void fail_each(void *memory, size_t length, uint64_t iova)
 
 	for (nth = 1; happened; nth++) {
 		faults_on(faults, nth);
-		ret = vdpa_map(vdpa, memory, length, iova);
+		ret = vdpa_map(vdpa, memory, length, iova, VHOST_ACCESS_RW);
 		happened = faults_off(faults);
 		trace_end(getpid());
 		if (!ret)
@@ -115,7 +115,8 @@ static void map_vdpa_and_exit(struct bench *b)
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int fd = vdpa_open();
 
-	if (b || memory == MAP_FAILED || fd < 0 || vdpa_map(fd, memory, PAGES * SZ_4K, IOVA))
+	if (b || memory == MAP_FAILED || fd < 0 ||
+	    vdpa_map(fd, memory, PAGES * SZ_4K, IOVA, VHOST_ACCESS_RW))
 		_exit(1);
 }
 
@@ -126,6 +127,41 @@ static void case_exit(void)
 	run_child(map_vdpa_and_exit, NULL);
 }
 
+/* What the device may only read, or only write */
+static void map_one_way(uint8_t perm)
+{
+	void *memory = new_memory(HUGETLB, SZ_2M);
+
+	step(vdpa_map(vdpa, memory, SZ_2M, IOVA, perm), 0);
+	step(vdpa_unmap(vdpa, SZ_2M, IOVA), 0);
+	munmap(memory, SZ_2M);
+}
+
+static void case_read_only(void)
+{
+	map_one_way(VHOST_ACCESS_RO);
+}
+
+static void case_write_only(void)
+{
+	map_one_way(VHOST_ACCESS_WO);
+}
+
+/* By an administrator, who cannot do so while the device is open. */
+static void case_declared(void)
+{
+	CHECK(vdpa_declare("declared") == -EBUSY, "the group is not in use");
+	close(vdpa);
+	CHECK(!vdpa_declare("declared"), "dma_coherency");
+	order.coherent = true;
+	open_vdpa();
+	case_contiguous();
+	close(vdpa);
+	vdpa = -1;
+	CHECK(!vdpa_declare("iommu"), "dma_coherency");
+}
+
+#define UNMAINTAINED	" map1 end unmap1 sync1 unpin"
 #define MAINTAINED	" clean done map1 end unmap1 sync1 flush done unpin"
 
 static const struct {
@@ -136,12 +172,19 @@ static const struct {
 	const char *story[2];
 } cases[] = {
 	{ .name = "contiguous memory", .run = case_contiguous,
-	  .story = { " map1 end unmap1 sync1 unpin end map1 end unmap1 sync1 unpin free1 end",
+	  .story = { UNMAINTAINED " end" UNMAINTAINED " free1 end",
 		     MAINTAINED " end" MAINTAINED " free1 end" } },
 	{ .name = "scattered memory", .run = case_scattered },
 	{ .name = "memfd", .run = case_memfd },
 	{ .name = "memory with a hole", .run = case_hole },
 	{ .name = "failing allocations", .run = case_failures, .needs_faults = true },
+	{ .name = "read-only memory", .run = case_read_only,
+	  .story = { UNMAINTAINED " end free1 end",
+		     " clean done" UNMAINTAINED " end free1 end" } },
+	{ .name = "write-only memory", .run = case_write_only,
+	  .story = { UNMAINTAINED " end free1 end", MAINTAINED " end free1 end" } },
+	{ .name = "declared coherent", .run = case_declared,
+	  .story = { UNMAINTAINED " end" UNMAINTAINED " free1 end" } },
 	{ .name = "exit", .run = case_exit },
 };
 

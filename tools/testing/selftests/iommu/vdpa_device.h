@@ -126,6 +126,17 @@ static inline int vdpa_bind(void)
 	return ret ?: access(VHOST_VDPA, F_OK) ? -errno : 0;
 }
 
+/* Says of its group what makes the DMA coherent. */
+static inline int vdpa_declare(const char *word)
+{
+	char name[NAME_MAX + 1], path[512];
+
+	if (!find_pci(name, RNG_VENDOR, RNG_DEVICE))
+		return -ENODEV;
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/iommu_group/dma_coherency", name);
+	return write_file(path, word);
+}
+
 /* Opens it, for memory of the caller. */
 static inline int vdpa_open(void)
 {
@@ -138,27 +149,29 @@ static inline int vdpa_open(void)
 	return ret;
 }
 
-static inline int vdpa_message(int fd, uint8_t type, void *memory, uint64_t length, uint64_t iova)
+static inline int vdpa_message(int fd, uint8_t type, void *memory, uint64_t length, uint64_t iova,
+			       uint8_t perm)
 {
 	struct vhost_msg_v2 message = {
 		.type = VHOST_IOTLB_MSG_V2,
 		.iotlb = {
 			.iova = iova, .size = length, .uaddr = (uintptr_t)memory,
-			.perm = VHOST_ACCESS_RW, .type = type,
+			.perm = perm, .type = type,
 		},
 	};
 
 	return write(fd, &message, sizeof(message)) == sizeof(message) ? 0 : -errno;
 }
 
-static inline int vdpa_map(int fd, void *memory, uint64_t length, uint64_t iova)
+/* @perm is what the device may do: VHOST_ACCESS_RW and so on. */
+static inline int vdpa_map(int fd, void *memory, uint64_t length, uint64_t iova, uint8_t perm)
 {
-	return vdpa_message(fd, VHOST_IOTLB_UPDATE, memory, length, iova);
+	return vdpa_message(fd, VHOST_IOTLB_UPDATE, memory, length, iova, perm);
 }
 
 static inline int vdpa_unmap(int fd, uint64_t length, uint64_t iova)
 {
-	return vdpa_message(fd, VHOST_IOTLB_INVALIDATE, NULL, length, iova);
+	return vdpa_message(fd, VHOST_IOTLB_INVALIDATE, NULL, length, iova, 0);
 }
 
 #endif /* SELFTEST_VDPA_DEVICE_H */
