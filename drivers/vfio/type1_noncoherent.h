@@ -4,12 +4,11 @@
  *
  * A page is cleaned before the first such domain of its container maps it, and flushed
  * after the last one unmapped it, whoever pins it. All domains of a container map the
- * same, so what the container's list has says all: nothing is remembered about a page.
+ * same, so how many of them are such domains says all: nothing is remembered about a page.
  *
- * Part of vfio_iommu_type1.c, for its private structures.
+ * Part of vfio_iommu_type1.c, for its private structures and functions.
  */
 #include <linux/dma_cache.h>
-#include <linux/iommu_coherency.h>
 #include <linux/sizes.h>
 #include <linux/symbol_ns.h>
 #include <uapi/linux/dma_cache.h>
@@ -19,10 +18,30 @@ static inline bool vfio_noncoherent(struct vfio_domain *domain)
 	return dma_cache_needed(domain->domain);
 }
 
-/* Clean or flush contiguous pages, if that is @needed. */
-static inline int vfio_maintain(bool needed, enum dma_cache_op op, phys_addr_t phys, size_t size)
+/* Whether a group may join the domain of another one: they are enforced, or maintained, alike. */
+static inline bool vfio_same_coherency(struct vfio_domain *a, struct vfio_domain *b)
 {
-	return needed ? dma_cache_range(op, PHYS_PFN(phys), size >> PAGE_SHIFT) : 0;
+	return a->enforce_cache_coherency == b->enforce_cache_coherency &&
+	       vfio_noncoherent(a) == vfio_noncoherent(b);
+}
+
+/* Whether @domain is the only one of the container that needs maintenance */
+static inline bool vfio_only_noncoherent(struct vfio_iommu *iommu, struct vfio_domain *domain)
+{
+	return vfio_noncoherent(domain) && iommu->noncoherent == 1;
+}
+
+/* What no device can write has no lines that are older than memory. */
+static inline bool vfio_must_flush(struct vfio_dma *dma)
+{
+	return dma->iommu->noncoherent && dma->prot & IOMMU_WRITE;
+}
+
+/* Flush contiguous pages of @dma that were unmapped, before they are unpinned. */
+static inline void vfio_flush(struct vfio_dma *dma, phys_addr_t phys, size_t size)
+{
+	if (vfio_must_flush(dma))
+		dma_cache_range(DMA_CACHE_FLUSH, PHYS_PFN(phys), size >> PAGE_SHIFT);
 }
 
 #ifdef CONFIG_DMA_CACHE
@@ -42,28 +61,13 @@ static inline long vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *bat
 {
 	int ret;
 
-	if (!dma->maintain)
+	if (!dma->iommu->noncoherent)
 		return npages;
 	if (batch->size > 1)
 		ret = dma_cache_clean_pages(batch->pages, batch->size);
 	else
 		ret = dma_cache_range(DMA_CACHE_CLEAN, pfn, npages);
 	return ret ?: npages;
-}
-
-/*
- * Clean what an emulated device has pinned. Nothing makes its DMA coherent, and so KVM takes
- * it for non-coherent; what it does with the pages only its driver knows.
- */
-static inline int vfio_clean_external(struct page **pages, int npages)
-{
-	return vfio_maintains_caches() ? dma_cache_clean_pages(pages, npages) : 0;
-}
-
-/* What no device can write has no lines that are older than memory. */
-static inline bool vfio_must_flush(struct vfio_dma *dma)
-{
-	return dma->maintain && dma->prot & IOMMU_WRITE;
 }
 
 /* Flush what was unmapped, before it is unpinned. */
@@ -129,16 +133,6 @@ static inline long vfio_clean_batch(struct vfio_dma *dma, struct vfio_batch *bat
 	return npages;
 }
 
-static inline int vfio_clean_external(struct page **pages, int npages)
-{
-	return 0;
-}
-
-static inline bool vfio_must_flush(struct vfio_dma *dma)
-{
-	return false;
-}
-
 static inline void vfio_flush_regions(struct vfio_dma *dma, struct list_head *regions)
 {
 }
@@ -154,54 +148,68 @@ static inline bool vfio_unreachable(const struct follow_pfnmap_args *args)
 	return dma_cache_unreachable(args->pfn, args->pgprot);
 }
 
-/* Whether a group may join the domain of another one: they are enforced, or maintained, alike. */
-static inline bool vfio_same_coherency(struct vfio_domain *a, struct vfio_domain *b)
+/*
+ * Note a page that an emulated device has pinned, and clean it. Nothing makes the DMA of such a
+ * device coherent, and so KVM takes it for non-coherent; what it does with the page only its
+ * driver knows.
+ */
+static inline int vfio_add_clean_pfn(struct vfio_dma *dma, dma_addr_t iova, unsigned long pfn)
 {
-	return a->enforce_cache_coherency == b->enforce_cache_coherency &&
-	       vfio_noncoherent(a) == vfio_noncoherent(b);
+	int ret = vfio_add_to_pfn_list(dma, iova, pfn);
+
+	if (ret || !vfio_maintains_caches())
+		return ret;
+	ret = dma_cache_range(DMA_CACHE_CLEAN, pfn, 1);
+	if (ret)
+		vfio_remove_from_pfn_list(dma, vfio_find_vpfn(dma, iova));
+	return ret;
 }
 
-/* Whether what the container maps needs maintenance */
-static inline bool vfio_any_noncoherent(struct vfio_iommu *iommu)
+/* Flush such a page before it is unpinned. */
+static inline void vfio_flush_pfn(struct vfio_dma *dma, unsigned long pfn)
 {
-	struct vfio_domain *d;
-
-	list_for_each_entry(d, &iommu->domain_list, next)
-		if (vfio_noncoherent(d))
-			return true;
-	return false;
+	if (vfio_maintains_caches() && dma->prot & IOMMU_WRITE)
+		dma_cache_range(DMA_CACHE_FLUSH, pfn, 1);
 }
 
-/* Whether @domain, of the container or new to it, is the only one that needs maintenance */
-static inline bool vfio_only_noncoherent(struct vfio_iommu *iommu, struct vfio_domain *domain)
+/* Map two pages that probe a new domain for superpages. They have just been zeroed. */
+static inline int vfio_probe_map(struct vfio_domain *domain, dma_addr_t iova, struct page *pages)
 {
-	struct vfio_domain *d;
+	return dma_cache_map(domain->domain, iova, page_to_phys(pages), PAGE_SIZE * 2,
+			     IOMMU_READ | IOMMU_WRITE | IOMMU_CACHE, GFP_KERNEL_ACCOUNT);
+}
 
-	list_for_each_entry(d, &iommu->domain_list, next)
-		if (d != domain && vfio_noncoherent(d))
-			return false;
-	return vfio_noncoherent(domain);
+/* They are unmapped again. */
+static inline void vfio_probe_flush(struct vfio_domain *domain, struct page *pages)
+{
+	if (vfio_noncoherent(domain))
+		dma_cache_range(DMA_CACHE_FLUSH, page_to_pfn(pages), 2);
+}
+
+/* A domain is going to map all that the container has. */
+static inline void vfio_join_domain(struct vfio_iommu *iommu, struct vfio_domain *domain)
+{
+	iommu->noncoherent += vfio_noncoherent(domain);
 }
 
 /*
  * Map pages in a new domain. What it is the first one to pin is clean already; what others map
  * is cleaned if none of them needed it.
  */
-static inline int vfio_replay_map(struct vfio_iommu *iommu, struct vfio_domain *domain,
-				  struct vfio_dma *dma, dma_addr_t iova, phys_addr_t phys,
-				  size_t size)
+static inline int vfio_replay_map(struct vfio_domain *domain, struct vfio_dma *dma,
+				  dma_addr_t iova, phys_addr_t phys, size_t size)
 {
-	bool mapped = dma->iommu_mapped;
-	int ret = vfio_maintain(mapped && vfio_only_noncoherent(iommu, domain), DMA_CACHE_CLEAN,
-				phys, size);
+	int ret = 0;
 
+	if (dma->iommu_mapped && vfio_only_noncoherent(dma->iommu, domain))
+		ret = dma_cache_range(DMA_CACHE_CLEAN, PHYS_PFN(phys), size >> PAGE_SHIFT);
 	if (ret)
 		return ret;
 	ret = iommu_map(domain->domain, iova, phys, size, dma->prot | IOMMU_CACHE,
 			GFP_KERNEL_ACCOUNT);
 	/* A part of it was mapped, perhaps. What others map is flushed in the end. */
-	if (ret)
-		vfio_maintain(!mapped && vfio_must_flush(dma), DMA_CACHE_FLUSH, phys, size);
+	if (ret && !dma->iommu_mapped)
+		vfio_flush(dma, phys, size);
 	return ret;
 }
 
@@ -210,23 +218,26 @@ static inline void vfio_undo_replay(struct vfio_iommu *iommu, struct vfio_domain
 {
 	if (vfio_only_noncoherent(iommu, domain))
 		vfio_flush_others(iommu, domain);
+	iommu->noncoherent -= vfio_noncoherent(domain);
 }
 
 /*
- * A domain that is not the last one is going to be freed, which does not unmap anything. If it
- * is the last one that needs maintenance, its pages have to be flushed now.
+ * A domain is going to be freed. If it is the last one of the container, nothing is mapped any
+ * more. If it is not, that would not unmap anything; but if it is the last one that needs
+ * maintenance, its pages have to be flushed now.
  */
 static inline void vfio_drop_domain(struct vfio_iommu *iommu, struct vfio_domain *domain)
 {
 	struct rb_node *n;
 
-	if (!vfio_only_noncoherent(iommu, domain))
-		return;
-	for (n = rb_first(&iommu->dma_list); n; n = rb_next(n)) {
-		struct vfio_dma *dma = rb_entry(n, struct vfio_dma, node);
+	if (!list_is_singular(&iommu->domain_list) && vfio_only_noncoherent(iommu, domain)) {
+		for (n = rb_first(&iommu->dma_list); n; n = rb_next(n)) {
+			struct vfio_dma *dma = rb_entry(n, struct vfio_dma, node);
 
-		iommu_unmap(domain->domain, dma->iova, dma->size);
-		cond_resched();
+			iommu_unmap(domain->domain, dma->iova, dma->size);
+			cond_resched();
+		}
+		vfio_flush_others(iommu, domain);
 	}
-	vfio_flush_others(iommu, domain);
+	iommu->noncoherent -= vfio_noncoherent(domain);
 }
