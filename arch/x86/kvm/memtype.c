@@ -58,8 +58,10 @@ enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm)
 {
 	switch (kvm_memtype_paging()) {
 	case KVM_MEMTYPE_EPT:
-		return cpu_feature_enabled(X86_FEATURE_SELFSNOOP) ?
-		       KVM_MEMTYPE_CONTROL_GUEST : KVM_MEMTYPE_CONTROL_UNSAFE;
+		/* CPUs with TDX have self-snoop. A TD must not be zapped, even if one had not. */
+		if (cpu_feature_enabled(X86_FEATURE_SELFSNOOP) || (kvm && kvm_has_mirrored_tdp(kvm)))
+			return KVM_MEMTYPE_CONTROL_GUEST;
+		return KVM_MEMTYPE_CONTROL_UNSAFE;
 	case KVM_MEMTYPE_NPT:
 		return KVM_MEMTYPE_CONTROL_GUEST;
 	default:
