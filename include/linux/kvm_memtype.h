@@ -117,6 +117,7 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
 long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp);
 u32 kvm_memtype_slot_flags(struct kvm *kvm);
 bool kvm_memtype_dma_changed(struct kvm *kvm);
+u8 kvm_memtype_policy(struct kvm *kvm);
 bool kvm_memtype_is_legacy(struct kvm *kvm);
 void kvm_memtype_apply_vma(struct kvm *kvm, unsigned long vm_flags, struct kvm_memtype_host *host);
 struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, const struct kvm_memory_slot *slot,
