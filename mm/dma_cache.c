@@ -271,21 +271,32 @@ static noinline void dma_cache_add_all(struct dma_cache *dc, unsigned long pfn,
 }
 
 /*
- * Pages that have a struct page each. One by itself, in the middle of a chunk, is most of what
- * there is in fragmented memory, and all that is around its lines counts there.
+ * Single pages, which are most of what there is in fragmented memory, so that all that is around
+ * their lines counts. Returns how many of @pfns are done: as far as they are no run (@npfns, or
+ * their neighbour, says so), are in the linear map, and neither begin nor end a chunk.
  */
-static __always_inline void dma_cache_add_pinned(struct dma_cache *dc, unsigned long pfn,
-						 unsigned long npages)
+static __always_inline unsigned long dma_cache_add_single(struct dma_cache *dc,
+							  const unsigned long *pfns,
+							  const u32 *npfns, unsigned long n)
 {
-	struct page *page = pfn_to_page(pfn);
+	const enum dma_cache_op op = dc->op;
+	unsigned long i, most = dc->room == CHUNK_PAGES ? 0 : min(n, dc->room - 1);
 
-	if (npages != 1 || is_zone_device_page(page) || PageReserved(page) ||
-	    dc->room == CHUNK_PAGES || dc->room == 1) {
-		dma_cache_add_all(dc, pfn, npages, true);
-		return;
+	for (i = 0; i < most; i++) {
+		unsigned long pfn = pfns[i], start = (unsigned long)__va(PFN_PHYS(pfn));
+		struct page *page = pfn_to_page(pfn);
+
+		if (npfns ? npfns[i] != 1 : i + 1 < n && pfns[i + 1] == pfn + 1)
+			break;
+		if (is_zone_device_page(page) || PageReserved(page))
+			break;
+		if (dma_cache_lines(op, start, start + PAGE_SIZE) != start + PAGE_SIZE)
+			break;
+		trace_dma_cache_pages(op, pfn, 1, 0);
 	}
-	dma_cache_maintain(dc, __va(PFN_PHYS(pfn)), pfn, 1);
-	dc->room--;
+	dc->pages += i;
+	dc->room -= i;
+	return i;
 }
 
 /**
@@ -323,20 +334,54 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_add, SYMBOL_NS(DMA_CACHE));
 void dma_cache_add_runs(struct dma_cache *dc, const unsigned long *pfns, const u32 *npfns,
 			unsigned long skip, unsigned long npages)
 {
-	unsigned long i, n;
+	unsigned long n;
 
-	for (i = 0; npages; i++) {
-		if (skip >= npfns[i]) {
-			skip -= npfns[i];
+	while (npages) {
+		if (skip >= *npfns) {
+			skip -= *npfns++;
+			pfns++;
 			continue;
 		}
-		n = min(npages, npfns[i] - skip);
-		dma_cache_add_pinned(dc, pfns[i] + skip, n);
-		skip = 0;
+		n = skip ? 0 : dma_cache_add_single(dc, pfns, npfns, npages);
+		if (n) {
+			pfns += n;
+			npfns += n;
+		} else {
+			n = min(npages, *npfns++ - skip);
+			dma_cache_add_all(dc, *pfns++ + skip, n, true);
+			skip = 0;
+		}
 		npages -= n;
 	}
 }
 EXPORT_SYMBOL_NS_GPL(dma_cache_add_runs, SYMBOL_NS(DMA_CACHE));
+
+/**
+ * dma_cache_add_pfns() - maintain the caches for pages that have a struct page each
+ * @dc: of dma_cache_begin()
+ * @pfns: their page frames
+ * @npfns: how many
+ *
+ * As dma_cache_add_runs(), for who has not looked for runs.
+ *
+ * Context: May sleep. The pages are pinned, or reserved.
+ */
+void dma_cache_add_pfns(struct dma_cache *dc, const unsigned long *pfns, unsigned long npfns)
+{
+	unsigned long n;
+
+	while (npfns) {
+		n = dma_cache_add_single(dc, pfns, NULL, npfns);
+		if (!n) {
+			for (n = 1; n < npfns && pfns[n] == pfns[0] + n; n++)
+				;
+			dma_cache_add_all(dc, pfns[0], n, true);
+		}
+		pfns += n;
+		npfns -= n;
+	}
+}
+EXPORT_SYMBOL_NS_GPL(dma_cache_add_pfns, DMA_CACHE);
 
 /**
  * dma_cache_clean_pages() - clean pages that GUP has pinned
@@ -348,15 +393,15 @@ EXPORT_SYMBOL_NS_GPL(dma_cache_add_runs, SYMBOL_NS(DMA_CACHE));
  */
 int dma_cache_clean_pages(struct page **pages, unsigned long npages)
 {
-	unsigned long i, n, pfn;
+	unsigned long pfns[64], i, n;
 	struct dma_cache dc;
 
 	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
-	for (i = 0; i < npages; i += n) {
-		pfn = page_to_pfn(pages[i]);
-		for (n = 1; i + n < npages && page_to_pfn(pages[i + n]) == pfn + n; n++)
-			;
-		dma_cache_add_pinned(&dc, pfn, n);
+	for (; npages; npages -= n) {
+		n = min(npages, ARRAY_SIZE(pfns));
+		for (i = 0; i < n; i++)
+			pfns[i] = page_to_pfn(*pages++);
+		dma_cache_add_pfns(&dc, pfns, n);
 	}
 	return dma_cache_end(&dc);
 }

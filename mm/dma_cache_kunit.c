@@ -244,6 +244,35 @@ static void dma_cache_add_runs_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dc.failed, 1);
 }
 
+/* Neighbours go together, in the middle of a chunk and where one begins and ends. */
+static void dma_cache_add_pfns_test(struct kunit *test)
+{
+	struct dma_cache_fixture *f = test->priv;
+	unsigned long pfn = f->pfn;
+	unsigned long pfns[] = { pfn, pfn + 1, pfn + 2, pfn + 9, pfn + 7, pfn + 20, pfn + 21 };
+	struct dma_cache dc;
+	unsigned int i;
+
+	dma_cache_begin(&dc, DMA_CACHE_FLUSH);
+	dma_cache_add_pfns(&dc, pfns, ARRAY_SIZE(pfns));
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	KUNIT_EXPECT_EQ(test, dc.pages, 7);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, 4);
+	dma_cache_expect_run(test, 0, pfn, 3, 0);
+	dma_cache_expect_run(test, 1, pfn + 9, 1, 0);
+	dma_cache_expect_run(test, 2, pfn + 7, 1, 0);
+	dma_cache_expect_run(test, 3, pfn + 20, 2, 0);
+
+	f->nr_runs = 0;
+	dma_cache_begin(&dc, DMA_CACHE_CLEAN);
+	for (i = 0; i < MOST_PAGES + 1; i++)
+		dma_cache_add_pfns(&dc, &pfns[3], 1 + i % 2);
+	KUNIT_EXPECT_EQ(test, dma_cache_end(&dc), 0);
+	KUNIT_EXPECT_EQ(test, dc.pages, MOST_PAGES + 1 + MOST_PAGES / 2);
+	KUNIT_EXPECT_EQ(test, dc.chunks, 2);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, MOST_PAGES + 1 + MOST_PAGES / 2);
+}
+
 static void dma_cache_empty_test(struct kunit *test)
 {
 	struct dma_cache_fixture *f = test->priv;
@@ -830,6 +859,7 @@ static struct kunit_case __refdata dma_cache_cases[] = {
 	KUNIT_CASE(dma_cache_killed_test),
 	KUNIT_CASE(dma_cache_runs_test),
 	KUNIT_CASE(dma_cache_add_runs_test),
+	KUNIT_CASE(dma_cache_add_pfns_test),
 	KUNIT_CASE(dma_cache_empty_test),
 	KUNIT_CASE(dma_cache_keeps_content_test),
 	KUNIT_CASE(dma_cache_content_test),

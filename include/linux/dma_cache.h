@@ -55,6 +55,7 @@ void dma_cache_begin(struct dma_cache *dc, enum dma_cache_op op);
 void dma_cache_add(struct dma_cache *dc, unsigned long pfn, unsigned long npages);
 void dma_cache_add_runs(struct dma_cache *dc, const unsigned long *pfns, const u32 *npfns,
 			unsigned long skip, unsigned long npages);
+void dma_cache_add_pfns(struct dma_cache *dc, const unsigned long *pfns, unsigned long npfns);
 int dma_cache_end(struct dma_cache *dc);
 int dma_cache_clean_pages(struct page **pages, unsigned long npages);
 bool dma_cache_unreachable(unsigned long pfn, pgprot_t prot);
