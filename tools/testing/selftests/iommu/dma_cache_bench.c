@@ -132,13 +132,78 @@ static uint64_t median(uint64_t *values, size_t nr)
 	return values[nr / 2];
 }
 
+/* Where memory is mapped for edu: an IOAS of an iommufd, or a container of type1 */
+struct space {
+	bool type1;
+	int fd;
+	int device;	/* or its group */
+	uint32_t id;	/* of the device in the iommufd */
+	uint32_t ioas;
+};
+
+/* Gives an IOAS @domains, and attaches the device to the last one. */
+static int space_attach(struct space *space, unsigned int domains)
+{
+	uint32_t hwpt = 0;
+	int ret = ioas_new(space->fd, &space->ioas);
+
+	while (!ret && domains--)
+		ret = hwpt_new(space->fd, space->id, space->ioas, &hwpt);
+	return ret ?: vfio_attach(space->device, hwpt);
+}
+
+/* An iommufd with @domains, or a container: -ENODEV without a device behind an IOMMU */
+static int space_open(struct space *space, bool type1, unsigned int domains)
+{
+	char name[NAME_MAX + 1], path[PATH_MAX];
+
+	*space = (struct space) { .type1 = type1, .fd = -1, .device = -1 };
+	if (!find_edu(name) || vfio_bind(name) || vfio_path(name, true, path))
+		return -ENODEV;
+	space->device = type1 ? open(path, O_RDWR) : vfio_open(name);
+	space->fd = open(type1 ? "/dev/vfio/vfio" : "/dev/iommu", O_RDWR);
+	if (space->device < 0 || space->fd < 0)
+		return -errno;
+	if (!type1)
+		return vfio_bind_iommufd(space->device, space->fd, &space->id) ?:
+		       space_attach(space, domains);
+	return call(space->device, VFIO_GROUP_SET_CONTAINER, &space->fd) ?:
+	       call(space->fd, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU);
+}
+
+static void space_close(struct space *space)
+{
+	close(space->device);
+	close(space->fd);
+}
+
+static int space_map(const struct space *space, char *memory, size_t size)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)memory, .iova = IOVA, .size = size,
+	};
+
+	if (space->type1)
+		return ioctl(space->fd, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+	return ioas_map(space->fd, space->ioas, memory, size, IOVA);
+}
+
+static int space_unmap(const struct space *space, size_t size)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap), .iova = IOVA, .size = size,
+	};
+
+	if (space->type1)
+		return ioctl(space->fd, VFIO_IOMMU_UNMAP_DMA, &unmap) ? -errno : 0;
+	return ioas_unmap(space->fd, space->ioas, IOVA, size);
+}
+
 /* An IOAS with as many domains as a test wants. */
 FIXTURE(ioas)
 {
-	int iommufd;
-	int device;
-	uint32_t id;
-	uint32_t ioas;
+	struct space space;
 };
 
 FIXTURE_VARIANT(ioas)
@@ -167,27 +232,16 @@ FIXTURE_VARIANT_ADD(ioas, 2m_two_domains) {
 
 FIXTURE_SETUP(ioas)
 {
-	char name[NAME_MAX + 1];
-	uint32_t hwpt = 0;
-	int i;
+	int ret = space_open(&self->space, false, variant->domains);
 
-	if (!find_edu(name) || vfio_bind(name))
+	if (ret == -ENODEV)
 		SKIP(return, "no edu device behind an IOMMU");
-	self->device = vfio_open(name);
-	self->iommufd = open("/dev/iommu", O_RDWR);
-	ASSERT_LE(0, self->device);
-	ASSERT_LE(0, self->iommufd);
-	ASSERT_EQ(0, vfio_bind_iommufd(self->device, self->iommufd, &self->id));
-	ASSERT_EQ(0, ioas_new(self->iommufd, &self->ioas));
-	for (i = 0; i < variant->domains; i++)
-		ASSERT_EQ(0, hwpt_new(self->iommufd, self->id, self->ioas, &hwpt));
-	ASSERT_EQ(0, vfio_attach(self->device, hwpt));
+	ASSERT_EQ(0, ret);
 }
 
 FIXTURE_TEARDOWN(ioas)
 {
-	close(self->device);
-	close(self->iommufd);
+	space_close(&self->space);
 }
 
 /* Per GiB, of which less is mapped: all costs but the ioctl's own grow with the size. */
@@ -204,10 +258,10 @@ TEST_F(ioas, cost)
 	ASSERT_NE(NULL, memory);
 	for (i = 0; i < ROUNDS; i++) {
 		start = now();
-		ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size, IOVA));
+		ASSERT_EQ(0, space_map(&self->space, memory, variant->size));
 		maps[i] = now() - start;
 		start = now();
-		ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, IOVA, variant->size));
+		ASSERT_EQ(0, space_unmap(&self->space, variant->size));
 		unmaps[i] = now() - start;
 	}
 	after = dma_cache_counters();
@@ -238,24 +292,24 @@ TEST_F(ioas, attach)
 		SKIP(return, "one domain at a time comes and goes");
 	memory = alloc_memory(variant->size, variant->page);
 	ASSERT_NE(NULL, memory);
-	ASSERT_EQ(0, ioas_new(self->iommufd, &ioas));
-	ASSERT_EQ(0, ioas_map(self->iommufd, ioas, memory, variant->size, IOVA));
+	ASSERT_EQ(0, ioas_new(self->space.fd, &ioas));
+	ASSERT_EQ(0, ioas_map(self->space.fd, ioas, memory, variant->size, IOVA));
 	for (i = 0; i < 2; i++) {
 		before = dma_cache_counters();
 		start = now();
-		ASSERT_EQ(0, hwpt_new(self->iommufd, self->id, ioas, &hwpt));
+		ASSERT_EQ(0, hwpt_new(self->space.fd, self->space.id, ioas, &hwpt));
 		attach[i] = now() - start;
 		after = dma_cache_counters();
 		cleaned += after.clean.lines - before.clean.lines;
 		if (i) {
-			ASSERT_EQ(0, access_create(self->iommufd, ioas, &access));
+			ASSERT_EQ(0, access_create(self->space.fd, ioas, &access));
 			for (at = 0; at < variant->size; at += MOST_PINNED)
-				ASSERT_EQ(0, access_pin(self->iommufd, access, IOVA + at,
+				ASSERT_EQ(0, access_pin(self->space.fd, access, IOVA + at,
 							MOST_PINNED, &item));
 		}
 		before = dma_cache_counters();
 		start = now();
-		ASSERT_EQ(0, iommufd_destroy(self->iommufd, hwpt));
+		ASSERT_EQ(0, iommufd_destroy(self->space.fd, hwpt));
 		detach[i] = now() - start;
 		after = dma_cache_counters();
 		flushed += after.flush.lines - before.flush.lines;
@@ -326,13 +380,13 @@ TEST_F(ioas, lines_are_executed)
 		SKIP(return, "there are as many instructions around the lines of small pages");
 	if (!before.exists)
 		SKIP(return, "this kernel cannot maintain caches for DMA");
-	enforced = enforces_coherency(self->iommufd, self->ioas);
+	enforced = enforces_coherency(self->space.fd, self->space.ioas);
 	ASSERT_LE(0, enforced);
 	memory = alloc_memory(variant->size, variant->page);
 	ASSERT_NE(NULL, memory);
 	before = dma_cache_counters();
-	ASSERT_EQ(0, ioas_map(self->iommufd, self->ioas, memory, variant->size, IOVA));
-	ASSERT_EQ(0, ioas_unmap(self->iommufd, self->ioas, IOVA, variant->size));
+	ASSERT_EQ(0, space_map(&self->space, memory, variant->size));
+	ASSERT_EQ(0, space_unmap(&self->space, variant->size));
 	after = dma_cache_counters();
 	clean = work_since(&before.clean, &after.clean);
 	flush = work_since(&before.flush, &after.flush);
@@ -347,36 +401,6 @@ TEST_F(ioas, lines_are_executed)
 		SKIP(return, "the clock of this machine does not count instructions");
 	expect_instructions(_metadata, "clean", &clean);
 	expect_instructions(_metadata, "flush", &flush);
-}
-
-/* Where memory is mapped: an IOAS of an iommufd, or a container of type1 */
-struct space {
-	int fd;
-	uint32_t ioas;
-	bool type1;
-};
-
-static int space_map(const struct space *space, char *memory, size_t size)
-{
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)memory, .iova = IOVA, .size = size,
-	};
-
-	if (space->type1)
-		return ioctl(space->fd, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
-	return ioas_map(space->fd, space->ioas, memory, size, IOVA);
-}
-
-static int space_unmap(const struct space *space, size_t size)
-{
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap), .iova = IOVA, .size = size,
-	};
-
-	if (space->type1)
-		return ioctl(space->fd, VFIO_IOMMU_UNMAP_DMA, &unmap) ? -errno : 0;
-	return ioas_unmap(space->fd, space->ioas, IOVA, size);
 }
 
 /* The same SPARSE_SIZE of memory again and again, in pages of 2M */
@@ -400,7 +424,6 @@ static char *alloc_sparse(size_t size)
 FIXTURE(killed)
 {
 	struct space space;
-	int device;	/* or its group */
 };
 
 FIXTURE_VARIANT(killed)
@@ -429,37 +452,22 @@ FIXTURE_VARIANT_ADD(killed, type1_8g) {
 
 FIXTURE_SETUP(killed)
 {
-	struct space *space = &self->space;
-	char name[NAME_MAX + 1], path[PATH_MAX];
-	uint32_t id, hwpt = 0;
+	int ret;
 
-	space->type1 = !strcmp(variant->space, "type1");
 	if (!clock_counts())
 		SKIP(return, "the clock of this machine does not count instructions");
 	if (variant->sparse ? hugepages_left() < SPARSE_SIZE / SZ_2M :
 			      sysconf(_SC_AVPHYS_PAGES) * getpagesize() < SZ_1G + 128 * SZ_1M)
 		SKIP(return, "this machine has not enough free memory");
-	if (!find_edu(name) || vfio_bind(name) || vfio_path(name, true, path))
+	ret = space_open(&self->space, !strcmp(variant->space, "type1"), 1);
+	if (ret == -ENODEV)
 		SKIP(return, "no edu device behind an IOMMU");
-	self->device = space->type1 ? open(path, O_RDWR) : vfio_open(name);
-	space->fd = open(space->type1 ? "/dev/vfio/vfio" : "/dev/iommu", O_RDWR);
-	ASSERT_LE(0, self->device);
-	ASSERT_LE(0, space->fd);
-	if (space->type1) {
-		ASSERT_EQ(0, ioctl(self->device, VFIO_GROUP_SET_CONTAINER, &space->fd));
-		ASSERT_EQ(0, ioctl(space->fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU));
-		return;
-	}
-	ASSERT_EQ(0, vfio_bind_iommufd(self->device, space->fd, &id));
-	ASSERT_EQ(0, ioas_new(space->fd, &space->ioas));
-	ASSERT_EQ(0, hwpt_new(space->fd, id, space->ioas, &hwpt));
-	ASSERT_EQ(0, vfio_attach(self->device, hwpt));
+	ASSERT_EQ(0, ret);
 }
 
 FIXTURE_TEARDOWN(killed)
 {
-	close(self->device);
-	close(self->space.fd);
+	space_close(&self->space);
 }
 
 /* Maps memory, unmaps it and maps it again. How long it took goes to @out in between. */
@@ -602,8 +610,8 @@ TEST_F(ioas, longest_stretch)
 	pthread_attr_setschedpolicy(&attr, SCHED_FIFO);
 	pthread_attr_setschedparam(&attr, &param);
 	ASSERT_EQ(0, pthread_create(&thread, &attr, sleep_and_wake, NULL));
-	ret = ioas_map(self->iommufd, self->ioas, memory, SZ_1G, IOVA);
-	ret = ret ?: ioas_unmap(self->iommufd, self->ioas, IOVA, SZ_1G);
+	ret = space_map(&self->space, memory, SZ_1G);
+	ret = ret ?: space_unmap(&self->space, SZ_1G);
 	__atomic_store_n(&sleeper.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	ASSERT_EQ(0, ret);
