@@ -3,7 +3,7 @@
 #ifndef __MM_MEMTYPE_TEST_BASE_H
 #define __MM_MEMTYPE_TEST_BASE_H
 
-#if __has_include(<linux/pfn_t.h>)
+#if __has_include("linux/pfn_t.h")
 #include <linux/pfn_t.h>
 
 #define memtype_test_frame(pfn)	__pfn_to_pfn_t(pfn, PFN_DEV)

@@ -91,7 +91,7 @@ static inline bool kvm_memtype_asks_leaf(void)
 }
 
 /* A macro, because older kernels do not have it. */
-#define kvm_memtype_caches_pfnmap(kvm)	kvm_supports_cacheable_pfnmap()
+#define kvm_memtype_caches_pfnmap(kvm)	((void)(kvm), kvm_supports_cacheable_pfnmap())
 
 static inline bool kvm_memtype_is_stage1(struct kvm *kvm)
 {

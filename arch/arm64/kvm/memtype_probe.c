@@ -93,7 +93,8 @@ void kvm_memtype_probe_abort(struct kvm_vcpu *vcpu)
 
 	vcpu->arch.memtype_abort.iss = 0;
 	fault->esr_el2 = (fault->esr_el2 & (ESR_ELx_EC_MASK | ESR_ELx_IL)) | iss;
-	if (!KVM_MEMTYPE_KNOWS_IPA && !esr_fsc_is_translation_fault(iss) && !esr_fsc_is_access_flag_fault(iss) &&
+	if (!KVM_MEMTYPE_KNOWS_IPA &&
+	    !esr_fsc_is_translation_fault(iss) && !esr_fsc_is_access_flag_fault(iss) &&
 	    !esr_fsc_is_permission_fault(iss))
 		fault->hpfar_el2 = HPFAR_MASK;
 }

@@ -7,12 +7,12 @@
 #define __KVM_X86_MEMTYPE_BASE_H
 
 #include <linux/kvm_host.h>
-#include <linux/version.h>
 
 #include "mmu.h"
 #include "mmu/spte.h"
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+/* Whether this is the older one; the newest knows of EPT entries that are not readable. */
+#ifndef ACC_READ_MASK
 bool kvm_is_mmio_pfn(kvm_pfn_t pfn);
 
 /* The newest kernel remembers the answer in *@is_host_mmio, which is -1 at first. */
@@ -24,7 +24,8 @@ static inline bool kvm_memtype_is_mmio_pfn(kvm_pfn_t pfn, int *is_host_mmio)
 /* Not 0 if guests have EPT */
 #define kvm_memtype_ept_mask	shadow_memtype_mask
 
-#define for_each_tdp_spte(iter, kvm, root, start, end)	for_each_tdp_pte(iter, root, start, end)
+#define for_each_tdp_spte(iter, kvm, root, start, end)				\
+	for_each_tdp_pte(iter, ((void)(kvm), root), start, end)
 
 /* TDX */
 static inline bool kvm_has_mirrored_tdp(const struct kvm *kvm)

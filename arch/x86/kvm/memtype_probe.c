@@ -73,10 +73,10 @@ int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *prob
 	page = (spte & SPTE_BASE_ADDR_MASK) | (addr & (KVM_HPAGE_SIZE(level) - 1) & PAGE_MASK);
 	probe->leaf = spte;
 	probe->size = KVM_HPAGE_SIZE(level);
-	if (!tdp_enabled)
-		probe->format = KVM_MEMTYPE_PROBE_SHADOW;
+	if (kvm_memtype_ept_mask)
+		probe->format = KVM_MEMTYPE_PROBE_EPT;
 	else
-		probe->format = kvm_memtype_ept_mask ? KVM_MEMTYPE_PROBE_EPT : KVM_MEMTYPE_PROBE_NPT;
+		probe->format = tdp_enabled ? KVM_MEMTYPE_PROBE_NPT : KVM_MEMTYPE_PROBE_SHADOW;
 	probe->mtrr = mtrr_type_lookup(page, page + PAGE_SIZE, &uniform);
 	return 0;
 }

@@ -152,7 +152,8 @@ static void check_unaligned(struct __test_metadata *_metadata, struct kvm_vcpu *
 #ifdef __aarch64__
 	vm_init_descriptor_tables(vcpu->vm);
 	vcpu_init_descriptor_tables(vcpu);
-	vm_install_sync_handler(vcpu->vm, VECTOR_SYNC_CURRENT, ESR_ELx_EC_DABT_CUR, guest_data_abort);
+	vm_install_sync_handler(vcpu->vm, VECTOR_SYNC_CURRENT, ESR_ELx_EC_DABT_CUR,
+				guest_data_abort);
 #endif
 	WRITE_ONCE(hva[0], 0x0706050403020100ull);
 	WRITE_ONCE(hva[1], 0x0f0e0d0c0b0a0908ull);

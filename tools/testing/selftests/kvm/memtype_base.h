@@ -11,9 +11,13 @@
 
 /* Whether this is the older one */
 #if !__has_include("kvm_syscalls.h")
-typedef vm_vaddr_t gva_t;
-
+#define gva_t			vm_vaddr_t
 #define pin_self_to_cpu		kvm_pin_this_task_to_pcpu
+
+/* Its kernel has none of these. */
+#define KVM_CAP_GUEST_MEMFD_FLAGS	244
+#define GUEST_MEMFD_FLAG_MMAP		BIT_ULL(0)
+#define GUEST_MEMFD_FLAG_INIT_SHARED	BIT_ULL(1)
 
 /* The function of this name takes where to put the value. */
 #define vcpu_get_reg(vcpu, id)						       \

@@ -9,8 +9,8 @@
 
 #if !__has_include("kvm_syscalls.h")
 /* The functions of these names take the top of a stack. */
-#define prepare_vmcs(vmx, rip)		(prepare_vmcs)(vmx, rip, NULL)
-#define generic_svm_setup(svm, rip)	(generic_svm_setup)(svm, rip, NULL)
+#define prepare_vmcs(vmx, rip)		((prepare_vmcs)(vmx, rip, NULL))
+#define generic_svm_setup(svm, rip)	((generic_svm_setup)(svm, rip, NULL))
 
 #define misc_ctl			nested_ctl
 #define SVM_MISC_ENABLE_NP		SVM_NESTED_CTL_NP_ENABLE
