@@ -305,6 +305,48 @@ TEST_F(query, private_memory)
 }
 #endif
 
+/* A guest_memfd that can be mapped is memory, whatever is at the memslot's address. */
+TEST_F(query, guest_memfd)
+{
+	uint64_t flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
+	struct kvm_memtype answer;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	uint64_t *memory;
+	void *hva;
+	int fd;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	vm = create_vm(&vcpu, 1, 0);
+	fd = __vm_create_guest_memfd(vm, SZ_2M, flags);
+	if (!(kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS) & GUEST_MEMFD_FLAG_MMAP)) {
+		EXPECT_EQ(fd, -1);
+		kvm_vm_free(vm);
+		return;
+	}
+	ASSERT_GE(fd, 0);
+	hva = have_driver() ? map_host(SZ_2M, 0, MEMTYPE_TEST_WC, MEMTYPE_TEST_PREMAP) : self->hva;
+	ASSERT_NE(hva, MAP_FAILED);
+	vm_set_user_memory_region2(vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA, SZ_2M, hva, fd, 0);
+
+	EXPECT_EQ(get_memtype(vm, TEST_GPA, &answer), 0);
+	EXPECT_EQ(answer.refusal, KVM_MEMTYPE_REFUSAL_NONE);
+	EXPECT_EQ(answer.host, KVM_MEMTYPE_WB);
+	EXPECT_EQ(answer.intent, KVM_MEMTYPE_WB);
+	EXPECT_EQ(answer.end, TEST_GPA + SZ_2M);
+
+	map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);
+	let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
+	EXPECT_EQ(vm_statistic(vm, "memtype_wc"), 0);
+	memory = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(memory, MAP_FAILED);
+	EXPECT_EQ(READ_ONCE(*memory), PATTERN);
+	munmap(memory, SZ_2M);
+	kvm_vm_free(vm);
+	close(fd);
+}
+
 /* Neither ioctl knows a flag beside that of memory types. */
 TEST_F(query, unknown_memslot_flags)
 {

@@ -107,6 +107,41 @@ TEST_F(stage1, no_mte)
 	kvm_vm_free(vm);
 }
 
+/* Nor with a guest_memfd, in whatever order. */
+TEST_F(stage1, no_guest_memfd)
+{
+	uint64_t flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
+	struct kvm_vm *vm;
+	void *hva;
+	int fd;
+
+	if (!have_stage1())
+		SKIP(return, NO_STAGE1);
+	vm = vm_create_barebones();
+	fd = __vm_create_guest_memfd(vm, SZ_2M, flags);
+	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD)) {
+		EXPECT_EQ(fd, -1);
+		kvm_vm_free(vm);
+		return;
+	}
+	ASSERT_GE(fd, 0);
+	hva = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(hva, MAP_FAILED);
+
+	ASSERT_EQ(choose_error(vm, KVM_MEMTYPE_POLICY_STAGE1), 0);
+	EXPECT_EQ(__vm_set_user_memory_region2(vm, 0, KVM_MEM_GUEST_MEMFD, TEST_GPA, SZ_2M, hva,
+					       fd, 0), -1);
+	EXPECT_EQ(errno, EINVAL);
+
+	ASSERT_EQ(choose_error(vm, KVM_MEMTYPE_POLICY_HONOR), 0);
+	vm_set_user_memory_region2(vm, 0, KVM_MEM_GUEST_MEMFD, TEST_GPA, SZ_2M, hva, fd, 0);
+	EXPECT_FALSE(vm_check_cap(vm, KVM_CAP_MEMTYPE) & KVM_MEMTYPE_CAP_STAGE1);
+	EXPECT_EQ(choose_error(vm, KVM_MEMTYPE_POLICY_STAGE1), EINVAL);
+	munmap(hva, SZ_2M);
+	kvm_vm_free(vm);
+	close(fd);
+}
+
 /* The same guest with and without the mode, by the CPU's own answer. */
 TEST_F(stage1, normal_nc)
 {
