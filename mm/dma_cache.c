@@ -381,7 +381,7 @@ void dma_cache_add_pfns(struct dma_cache *dc, const unsigned long *pfns, unsigne
 		npfns -= n;
 	}
 }
-EXPORT_SYMBOL_NS_GPL(dma_cache_add_pfns, DMA_CACHE);
+EXPORT_SYMBOL_NS_GPL(dma_cache_add_pfns, SYMBOL_NS(DMA_CACHE));
 
 /**
  * dma_cache_clean_pages() - clean pages that GUP has pinned
