@@ -12,7 +12,10 @@ import settings
 from results import BOOT, KUNIT
 from settings import REPO, checked, fail
 
-TESTS = ("tests.toml", "upstream.toml")
+# Upstream's selftests that only one base has are in a table of their own.
+UPSTREAM = [name for name in ("upstream.toml", f"upstream_{settings.BASE.replace('.', '_')}.toml")
+            if (settings.HERE / name).exists()]
+TESTS = ["tests.toml", *UPSTREAM]
 # What a machine does not take over from the one that it is like.
 OWN = ("compat", "compat_tcg", "bench", "optional", "by_name")
 
@@ -71,8 +74,6 @@ class Test:
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     # Machine → test → why it is skipped there; patterns both. Of no machine if that is not known.
     skips: dict[str, dict[str, str]] = field(default_factory=dict)
-    # The bases that have it; empty means all.
-    bases: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -83,7 +84,6 @@ class LeftOut:
     why: str
     base: str               # what it came to when it was last tried, on the base
     patched: str            # and with our patches
-    bases: list[str] = field(default_factory=list)
 
 
 def all_machines() -> dict[str, Machine]:
@@ -122,19 +122,13 @@ def runs_on(test: dict[str, Any], machine: Machine) -> bool:
 
 
 def entries_of(file: str, kind: str, *names: str) -> list[tuple[int, dict[str, Any]]]:
-    """The numbered entries of a table that this base has, with the values of `names` as they are
-    called there."""
+    """The numbered entries of a table, with the values of `names` as this base calls them."""
     renames = settings.BASES[settings.BASE].renames
-    found = []
-    for number, values in enumerate(settings.table(file).get(kind, []), 1):
-        for unknown in set(values.get("bases", [])) - settings.BASES.keys():
-            fail(f"{file}: {kind} {number}: unknown base {unknown}")
-        if settings.BASE in values.get("bases", [settings.BASE]):
-            for name in set(names) & values.keys():
-                for old, new in renames.items():
-                    if values[name].startswith(old):
-                        values[name] = new + values[name].removeprefix(old)
-            found.append((number, values))
+    found = list(enumerate(settings.table(file).get(kind, []), 1))
+    for _, values in found:
+        for name in set(names) & values.keys():
+            old = next((old for old in renames if values[name].startswith(old)), "")
+            values[name] = renames.get(old, "") + values[name].removeprefix(old)
     return found
 
 
@@ -219,8 +213,8 @@ def expected_skips(where: str, skips: dict[str, Any], test: Test,
 def left_out(machines: dict[str, Machine]) -> list[LeftOut]:
     """Upstream's programs that a machine of upstream.toml does not run, with the reason."""
     entries: list[LeftOut] = [
-        checked(LeftOut, f"upstream.toml: left out {values.get('program', number)}", values)
-        for number, values in entries_of("upstream.toml", "left_out", "program")]
+        checked(LeftOut, f"{file}: left out {values.get('program', number)}", values)
+        for file in UPSTREAM for number, values in entries_of(file, "left_out", "program")]
     for entry in entries:
         for name in entry.machines:
             if name not in machines:
