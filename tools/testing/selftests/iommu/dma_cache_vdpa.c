@@ -7,6 +7,8 @@
  * the trace, too, whether the IOMMU's driver makes the domain coherent: then nothing is maintained.
  */
 #define _GNU_SOURCE
+#include <sys/resource.h>
+
 #include "dma_cache_devices.h"
 #include "fault_injection.h"
 #include "vdpa_device.h"
@@ -69,6 +71,18 @@ static void case_hole(void)
 	CHECK(!mprotect(memory + (MANY - 1) * SZ_4K, SZ_4K, PROT_NONE), "mprotect");
 	step(vdpa_map(vdpa, memory, MANY * SZ_4K, IOVA, VHOST_ACCESS_RW), -EFAULT);
 	munmap(memory, MANY * SZ_4K);
+}
+
+/* Nothing is pinned if more than the process may pin would be. */
+static void case_limit(void)
+{
+	struct rlimit limit, low = {};
+
+	CHECK(!getrlimit(RLIMIT_MEMLOCK, &limit), "RLIMIT_MEMLOCK");
+	low.rlim_max = limit.rlim_max;
+	CHECK(!setrlimit(RLIMIT_MEMLOCK, &low), "RLIMIT_MEMLOCK");
+	step(vdpa_map(vdpa, new_memory(ANONYMOUS, SZ_4K), SZ_4K, IOVA), -EFAULT);
+	CHECK(!setrlimit(RLIMIT_MEMLOCK, &limit), "RLIMIT_MEMLOCK");
 }
 
 /* A map with each of its allocations failing once */
@@ -177,6 +191,7 @@ static const struct {
 	{ .name = "scattered memory", .run = case_scattered },
 	{ .name = "memfd", .run = case_memfd },
 	{ .name = "memory with a hole", .run = case_hole },
+	{ .name = "more than may be pinned", .run = case_limit },
 	{ .name = "failing allocations", .run = case_failures, .needs_faults = true },
 	{ .name = "read-only memory", .run = case_read_only,
 	  .story = { UNMAINTAINED " end free1 end",

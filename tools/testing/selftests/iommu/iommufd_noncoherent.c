@@ -277,23 +277,50 @@ static int get_coherency(int fd, __u32 id, __u64 *value)
 	return ret;
 }
 
+/* A HWPT whose page table is the guest's, in one for the IOAS */
+static int hwpt_new_nested(int fd, __u32 device, __u32 ioas, __u32 *hwpt)
+{
+	struct iommu_hwpt_selftest data = {};
+	struct iommu_hwpt_alloc parent = {
+		.size = sizeof(parent), .flags = IOMMU_HWPT_ALLOC_NEST_PARENT,
+		.dev_id = device, .pt_id = ioas,
+	}, nested = {
+		.size = sizeof(nested), .dev_id = device,
+		.data_type = IOMMU_HWPT_DATA_SELFTEST, .data_len = sizeof(data),
+		.data_uptr = (uintptr_t)&data,
+	};
+	int ret = call(fd, IOMMU_HWPT_ALLOC, &parent);
+
+	if (ret)
+		return ret;
+	nested.pt_id = parent.out_hwpt_id;
+	ret = call(fd, IOMMU_HWPT_ALLOC, &nested);
+	*hwpt = nested.out_hwpt_id;
+	return ret;
+}
+
 TEST(hwpt_coherency)
 {
+	const __u64 noncoherent = count().active ? IOMMU_HWPT_COHERENCY_MAINTAINED :
+						   IOMMU_HWPT_COHERENCY_NONE;
 	struct iommu_option set = {
 		.size = sizeof(set), .option_id = IOMMU_OPTION_HWPT_COHERENCY,
 		.op = IOMMU_OPTION_OP_SET,
 	};
 	struct context ctx;
+	__u32 nested;
 	__u64 value;
 
 	context_open(_metadata, &ctx);
 	ASSERT_EQ(0, context_attach(&ctx, 'n', 0));
 	ASSERT_EQ(0, context_attach(&ctx, 'c', 0));
 	ASSERT_EQ(0, get_coherency(ctx.fd, ctx.domains[0].hwpt, &value));
-	EXPECT_EQ(count().active ? IOMMU_HWPT_COHERENCY_MAINTAINED : IOMMU_HWPT_COHERENCY_NONE,
-		  value);
+	EXPECT_EQ(noncoherent, value);
 	ASSERT_EQ(0, get_coherency(ctx.fd, ctx.domains[1].hwpt, &value));
 	EXPECT_EQ(IOMMU_HWPT_COHERENCY_ENFORCED, value);
+	ASSERT_EQ(0, hwpt_new_nested(ctx.fd, ctx.domains[0].idev, ctx.ioas, &nested));
+	ASSERT_EQ(0, get_coherency(ctx.fd, nested, &value));
+	EXPECT_EQ(noncoherent, value);
 
 	EXPECT_EQ(-ENOENT, get_coherency(ctx.fd, ctx.ioas, &value));
 	EXPECT_EQ(-ENOENT, get_coherency(ctx.fd, 0, &value));
@@ -331,6 +358,7 @@ TEST(off_maintains_nothing)
 {
 	char *map = anonymous(_metadata, page_size), *buf = anonymous(_metadata, page_size);
 	struct counters start;
+	__u32 access, item;
 	struct context ctx;
 
 	start = count();
@@ -345,6 +373,10 @@ TEST(off_maintains_nothing)
 	/* What is left in memory of somebody else */
 	ASSERT_EQ(0, mock_dma(ctx.fd, ctx.domains[0].hwpt, IOVA, buf, page_size, 0));
 	EXPECT_NE(0, memcmp(buf, map, page_size));
+	ASSERT_EQ(0, access_create(ctx.fd, ctx.ioas, &access));
+	ASSERT_EQ(0, access_pin(ctx.fd, access, IOVA, page_size, &item));
+	ASSERT_EQ(0, access_unpin(ctx.fd, access, item));
+	close(access);
 	close(ctx.fd);
 	ASSERT_TRUE(maintained(&start, 0, 0));
 }

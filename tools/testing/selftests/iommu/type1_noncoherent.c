@@ -310,6 +310,32 @@ TEST_F(type1, noncoherent_leaves)
 	EXPECT_MAINTAINED(0, 0);
 }
 
+/* The same with a large page, and with memory beside it that no device can write */
+TEST_F(type1, noncoherent_leaves_large)
+{
+	struct rig *rig = &self->rig;
+	unsigned char *small = rig->memory, *large;
+	const size_t size = 2UL << 20;
+
+	large = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB,
+		     -1, 0);
+	ASSERT_NE(MAP_FAILED, large);
+	rig->memory = large;
+	cpu_writes(rig, 1);
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_COHERENT));
+	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT));
+	ASSERT_EQ(0, map(rig));
+	ASSERT_EQ(0, map_for(rig, IOVA + size, small, page_size, VFIO_DMA_MAP_FLAG_READ));
+	ASSERT_EQ(0, device_writes(rig, VFIO_MOCK_NONCOHERENT, 2));
+	maintained(rig);
+	ASSERT_EQ(0, drop(rig, VFIO_MOCK_NONCOHERENT));
+	EXPECT_MAINTAINED(0, PAGES);
+	EXPECT_EQ(PAGES, cpu_reads(rig, 2));
+	ASSERT_EQ(0, unmap(rig));
+	rig->memory = small;
+	ASSERT_EQ(0, munmap(large, size));
+}
+
 /* The other one still needs its pages as they are. */
 TEST_F(type1, coherent_leaves)
 {
