@@ -138,8 +138,8 @@ struct kvm_memtype_host kvm_arch_memtype_host(struct kvm *kvm, const struct memt
 
 /**
  * kvm_memtype_special_level - how large a mapping of page frames may be
- * @level: PG_LEVEL_* of the host's leaf entry
- * @pfn: first host frame number of the leaf, in pages
+ * @level: PG_LEVEL_2M or PG_LEVEL_1G, that of the host's leaf entry
+ * @leaf: the entry, which is present
  * @hva: virtual address in it, in bytes
  *
  * Drivers may map memory of several types by one entry; KVM must not.
@@ -147,8 +147,10 @@ struct kvm_memtype_host kvm_arch_memtype_host(struct kvm *kvm, const struct memt
  * Context: Any.
  * Return: @level, or how much less has one type for sure: PG_LEVEL_2M or PG_LEVEL_4K.
  */
-int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva)
+int kvm_memtype_special_level(int level, u64 leaf, unsigned long hva)
 {
+	unsigned long pfn = level > PG_LEVEL_2M ? pud_pfn(__pud(leaf)) : pmd_pfn(__pmd(leaf));
+
 	/* With interrupts off, 1 GiB of memory is not looked at page by page. */
 	if (level > PG_LEVEL_2M && !pfn_valid(pfn) &&
 	    arch_memtype_is_one(pfn, KVM_PAGES_PER_HPAGE(level)))

@@ -17,7 +17,7 @@ DECLARE_TRACEPOINT(kvm_memtype_map);
 u64 kvm_memtype_spte_of_page(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot, gfn_t gfn,
 			     kvm_pfn_t pfn, int *is_host_mmio);
 u64 kvm_memtype_merge_nested(u64 spte, unsigned int pte_access);
-int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva);
+int kvm_memtype_special_level(int level, u64 leaf, unsigned long hva);
 
 /**
  * kvm_memtype_spte - the memory type bits of a leaf SPTE
@@ -107,7 +107,7 @@ static inline u64 kvm_memtype_merge(u64 spte, unsigned int pte_access)
 	return spte;
 }
 
-static inline int kvm_memtype_special_level(int level, unsigned long pfn, unsigned long hva)
+static inline int kvm_memtype_special_level(int level, u64 leaf, unsigned long hva)
 {
 	return level;
 }
@@ -119,10 +119,9 @@ static inline bool kvm_memtype_dma_changed(struct kvm *kvm)
 #endif
 
 /* Of the host's leaf entry; only one that maps page frames can have several types. */
-static inline int kvm_memtype_max_level(int level, bool special, unsigned long pfn,
-					unsigned long hva)
+static inline int kvm_memtype_max_level(int level, u64 leaf, unsigned long hva)
 {
-	return special ? kvm_memtype_special_level(level, pfn, hva) : level;
+	return leaf & _PAGE_SPECIAL ? kvm_memtype_special_level(level, leaf, hva) : level;
 }
 
 #endif /* __KVM_X86_MEMTYPE_H */
