@@ -11,12 +11,31 @@ import platform
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from settings import ARCHES, BUILD, SHARED, Error, Source, fail, output, say
 
 # What the Debian archive is signed with, on every Debian.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Where a QEMU may be that this Debian lacks, by its major version: suites that are used together,
+# of which the last one goes first.
+SUITES: dict[int, list[tuple[str, ...]]] = {
+    10: [("{codename}", "{codename}-backports")],
+    11: [("stable", "stable-backports"), ("unstable",)],
+}
+# It is started with the libraries, the firmware and the modules that were unpacked with it.
+START = """\
+#!/bin/sh
+root=${{0%/*}}/root
+libraries=$root/usr/lib/{triplet}
+export QEMU_MODULE_DIR="$libraries/qemu"
+exec "$root/{loader}" --library-path "$libraries:$root/lib/{triplet}" "$root/usr/bin/${{0##*/}}" \\
+    -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@"
+"""
+# Machines that start at the same time may need the same one.
+MAKING = threading.Lock()
 
 
 class Unavailable(Error):
@@ -30,8 +49,8 @@ class Unavailable(Error):
         return cls(f"needs {what}, which cannot be had: {why}")
 
 
-def download(package: str, state: Path, *options: str) -> Path:
-    """A Debian package, with a package manager state of our own: the user's is left alone."""
+def apt_get(state: Path, *options: str) -> list[str]:
+    """The command with fresh lists and a package state of our own: the user's is left alone."""
     for name in ("state/lists/partial", "cache/archives/partial"):
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / "status").touch()
@@ -39,7 +58,12 @@ def download(package: str, state: Path, *options: str) -> Path:
                "-o", f"Dir::State::status={state}/status", "-o", f"Dir::Cache={state}/cache",
                "-o", "APT::Sandbox::User=root", "-o", "APT::Update::Error-Mode=any", *options]
     output([*command, "update"])
-    output([*command, "download", package], cwd=state)
+    return command
+
+
+def download(package: str, state: Path, *options: str) -> Path:
+    """A Debian package."""
+    output([*apt_get(state, *options), "download", package], cwd=state)
     return next(state.glob(f"{package}_*.deb"))
 
 
@@ -84,46 +108,71 @@ def archive() -> tuple[str, str]:
     return archives[0], codename
 
 
-def from_suites(package: str, suites: list[str], out: Path) -> Path:
-    """A package of the first of these suites that has it, of the archive that this Debian itself
-    comes from; `out` is for the package state."""
+def sources(out: Path, *suites: str) -> list[str]:
+    """apt-get's options for these suites of the archive that this Debian itself comes from."""
     mirror, _ = archive()
     out.mkdir(parents=True, exist_ok=True)
-    sources = out / "sources.list"
+    listed = out / "sources.list"
+    listed.write_text("".join(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n"
+                              for suite in suites))
+    return ["-o", f"Dir::Etc::sourcelist={listed}", "-o", "Dir::Etc::sourceparts=-"]
+
+
+def from_suites(package: str, suites: list[str], out: Path) -> Path:
+    """A package of the first of these suites that has it; `out` is for the package state."""
     for suite in suites:
-        sources.write_text(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
         try:
-            return download(package, out / "apt", "-o", f"Dir::Etc::sourcelist={sources}",
-                            "-o", "Dir::Etc::sourceparts=-")
+            return download(package, out / "apt", *sources(out, suite))
         except Error:
             if suite == suites[-1]:
                 raise
     raise ValueError("no suites")
 
 
-def qemu10() -> Path:
-    """A qemu-system-aarch64 of version 10 or newer: the installed one, or that of the backports.
+def unpack(package: str, suites: Sequence[str], root: Path) -> None:
+    """A package and all that it depends on, from suites that are used together."""
+    _, codename = archive()
+    suites = [suite.format(codename=codename) for suite in suites]
+    say(f"  downloading {package} from Debian {suites[-1]}")
+    state = root.with_name("apt")
+    output([*apt_get(state, *sources(state, *suites)), "install", "--download-only", "--yes",
+            "--no-install-recommends", f"--target-release={suites[-1]}", package])
+    for deb in sorted(state.glob("cache/archives/*.deb")):
+        output(["dpkg", "-x", deb, root])
+    shutil.rmtree(state)
 
-    The package of the backports is only unpacked here; the libraries that it needs are those that
-    the installed QEMU needs. Its archive is the one that this Debian itself comes from.
-    """
-    name = "usr/bin/qemu-system-aarch64"
-    installed = shutil.which(Path(name).name)
-    if installed and qemu_major(Path(installed)) >= 10:
+
+def unpacked_qemu(arch: str, major: int, suites: Sequence[str]) -> Path:
+    """A QEMU of the archive's suites, unpacked once; beside it, the root file system it is in."""
+    name = ARCHES[arch].qemu
+    out = SHARED / f"qemu{major}" / arch
+    with MAKING:
+        if not out.exists():
+            fresh = out.with_name(f"{arch}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            root = fresh / "root"
+            unpack(ARCHES[arch].vmm, suites, root)
+            loader = next(root.glob("**/*-linux-*/ld-linux-*.so.*"))
+            (fresh / name).write_text(START.format(triplet=loader.parent.name,
+                                                   loader=loader.relative_to(root)))
+            (fresh / name).chmod(0o755)
+            if qemu_major(fresh / name) < major:
+                fail(f"that of Debian {suites[-1]} does not run here, or is older")
+            fresh.rename(out)
+    return out / name
+
+
+def qemu(arch: str, major: int) -> Path:
+    """A QEMU for machines of `arch`, of that version or newer: the installed one, or another."""
+    installed = shutil.which(ARCHES[arch].qemu)
+    if installed and qemu_major(Path(installed)) >= major:
         return Path(installed)
-    out = SHARED / "qemu10"
-    root, fresh = out / "root", out / "unpacking"
-    try:
-        if not root.exists():
-            shutil.rmtree(out, ignore_errors=True)
-            package = from_suites("qemu-system-arm", [f"{archive()[1]}-backports"], out)
-            output(["dpkg", "-x", package, fresh])
-            if qemu_major(fresh / name) < 10:
-                fail("that of the backports does not run here, or is older")
-            fresh.rename(root)
-    except (Error, OSError) as error:
-        raise Unavailable.after("QEMU 10", error) from error
-    return root / name
+    for suites in SUITES[major]:
+        try:
+            return unpacked_qemu(arch, major, suites)
+        except (Error, OSError, StopIteration) as error:
+            why = error
+    raise Unavailable.after(f"QEMU {major}", why) from why
 
 
 def kernel_source(source: Source) -> Path:

@@ -80,8 +80,9 @@ class Boot:
         places: dict[str, str | Path] = {"run": self.directory, "cpu": machine.cpu}
         if machine.emulator == "bochs":
             debian.check_bochs()
-        if "{qemu10}" in machine.command:
-            places["qemu10"] = debian.qemu10()
+        for major in debian.SUITES:
+            if f"{{qemu{major}}}" in machine.command:
+                places[f"qemu{major}"] = debian.qemu(machine.arch, major)
         if "{rootfs}" in machine.command:
             places["rootfs"] = rootfs.directory(machine.arch)
         if "{rootfs11}" in machine.command:

@@ -263,7 +263,8 @@ def clean() -> None:
             output([sys.executable, "-B", __file__, "clean"],
                    env={**os.environ, "BASE": name, "KSRC": ""})
         libraries = {name for source in settings.BASES.values() for name in source.libraries}
-        for name in ("busybox-static", "qemu10", "rootfs", *libraries):
+        qemus = (f"qemu{major}" for major in debian.SUITES)
+        for name in ("busybox-static", *qemus, "rootfs", *libraries):
             shutil.rmtree(SHARED / name, ignore_errors=True)
     configs = {*settings.CONFIGS, *(item.config for item in tables.all_machines().values())}
     objects = ["-".join(filter(None, (kernel, config))) for kernel in TREES for config in configs]

@@ -153,7 +153,8 @@ class Arch:
     image: str              # what machines boot
     console: str            # of the kernel's command line
     debian: str             # what Debian calls it
-    vmm: str                # Debian's package of its QEMU
+    qemu: str               # its QEMU
+    vmm: str                # Debian's package of that
     full_barrier: str       # pattern of the instructions that order all memory accesses
     packages: dict[str, str]
     run_loop: bool = False  # its run loop relies on the barrier of SRCU

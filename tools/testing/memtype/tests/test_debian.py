@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What comes from other suites, QEMU 10 and kernel sources, and which Bochs is refused."""
+"""What comes from other suites, QEMU and kernel sources, and which Bochs is refused."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import dataclasses
 import io
 import os
 import platform
+import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -21,20 +23,39 @@ from results import BOOT, FAIL, NOT_RUN, PROGRAM, SKIP
 from settings import Error, Source
 from tables import Test
 
-# Answers --version as QEMU does.
-QEMU = "#!/bin/sh\necho QEMU emulator version {} '(Debian)'\n"
-# Stands for apt-get and dpkg: the archive is made up, and has what {suite} says.
+# Answers --version as QEMU does; what it is started with goes to its standard error.
+QEMU = """#!/bin/sh
+echo QEMU emulator version {} '(Debian)'
+echo "$QEMU_MODULE_DIR $*" >&2
+"""
+# Stands for apt-get: the archive is made up, and {suites} of it have a QEMU.
 APT = """#!/bin/sh
+for word; do
+    case $word in
+    Dir::Cache=*) cache=${{word#*=}} ;;
+    --target-release=*) suite=${{word#*=}} ;;
+    esac
+done
 case "$*" in
 *indextargets*) echo http://archive.example/debian/ ;;
-*update) [ -n '{suite}' ] || {{ echo "E: no such suite" >&2; exit 100; }} ;;
-*download*) touch qemu-system-arm_1.deb ;;
+*install*)
+    cp "${{cache%/*}}/sources.list" {top}
+    case " {suites} " in
+    *" $suite "*) touch "$cache/archives/qemu-system_1.deb" ;;
+    *) echo "E: $suite has no such package" >&2; exit 100 ;;
+    esac ;;
 esac
 """
-DPKG = "#!/bin/sh\nmkdir -p $3/usr/bin && cp {qemu} $3/usr/bin/qemu-system-aarch64\n"
+# Stands for dpkg -x: a QEMU, and the dynamic linker that it is started by.
+DPKG = """#!/bin/sh
+mkdir -p "$3/usr/bin" "$3/usr/lib/x86_64-linux-gnu"
+for name in x86_64 aarch64; do cp {qemu} "$3/usr/bin/qemu-system-$name"; done
+printf '#!/bin/sh\nshift 2\nexec "$@"\n' >"$3/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+chmod +x "$3/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+"""
 
 
-class Qemu10(unittest.TestCase):
+class Qemu(unittest.TestCase):
     def setUp(self) -> None:
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
@@ -43,48 +64,77 @@ class Qemu10(unittest.TestCase):
         self.bin.mkdir()
         self.build = self.top / "build"
         self.enterContext(mock.patch.object(debian, "SHARED", self.build))
+        self.enterContext(mock.patch.object(debian, "say"))
         self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.bin}:/usr/bin:/bin"))
         self.enterContext(mock.patch.object(platform, "freedesktop_os_release",
                                             lambda: {"VERSION_CODENAME": "testing"}))
         self.program("qemu-system-aarch64", QEMU.format("7.2.22"))
-        self.archive("10.0.2", suite="testing-backports")
+        self.program("qemu-system-x86_64", QEMU.format("7.2.22"))
+        self.archive("10.0.2", "testing-backports")
 
     def program(self, name: str, text: str) -> None:
         path = self.bin / name
         path.write_text(text)
         path.chmod(0o755)
 
-    def archive(self, version: str, suite: str) -> None:
+    def archive(self, version: str, *suites: str) -> None:
         self.program("newer", QEMU.format(version))
         self.program("dpkg", DPKG.format(qemu=self.bin / "newer"))
-        self.program("apt-get", APT.format(suite=suite))
+        self.program("apt-get", APT.format(suites=" ".join(suites), top=self.top))
+
+    def sources(self) -> list[str]:
+        """The suites of the last package list."""
+        start = f"deb [signed-by={debian.KEYRING}] http://archive.example/debian/ "
+        lines = (self.top / "sources.list").read_text().splitlines()
+        self.assertTrue(all(line.startswith(start) for line in lines))
+        return [line.removeprefix(start) for line in lines]
 
     def test_installed(self) -> None:
         self.program("qemu-system-aarch64", QEMU.format("11.1.0"))
-        self.assertEqual(debian.qemu10(), self.bin / "qemu-system-aarch64")
+        for major in debian.SUITES:
+            self.assertEqual(debian.qemu("arm64", major), self.bin / "qemu-system-aarch64")
         self.assertFalse(self.build.exists())
 
     def test_backports(self) -> None:
-        found = debian.qemu10()
+        found = debian.qemu("arm64", 10)
         self.assertTrue(found.is_relative_to(self.build))
-        self.assertEqual(
-            (self.build / "qemu10/sources.list").read_text(),
-            f"deb [signed-by={debian.KEYRING}] http://archive.example/debian/ "
-            "testing-backports main\n")
-        self.archive("10.0.2", suite="")        # the second time asks for nothing
-        self.assertEqual(debian.qemu10(), found)
+        self.assertEqual(self.sources(), ["testing main", "testing-backports main"])
+        self.archive("10.0.2")              # the second time asks for nothing
+        self.assertEqual(debian.qemu("arm64", 10), found)
+
+    def test_newest(self) -> None:
+        """The next suite is tried where one has none, or an older one."""
+        for version, suite in (("11.1.2", "stable-backports"), ("11.1.3", "unstable")):
+            self.archive(version, suite)
+            found = debian.qemu("x86_64", 11)
+            self.assertEqual(debian.qemu_major(found), 11)
+            self.assertEqual(self.sources()[-1], f"{suite} main")
+            shutil.rmtree(self.build)
+        self.archive("10.2.2", "stable-backports", "unstable")
+        with self.assertRaisesRegex(debian.Unavailable, "Debian unstable does not run here, or is"):
+            debian.qemu("x86_64", 11)
+
+    def test_start(self) -> None:
+        """With what was unpacked beside it, and with the machine's own arguments."""
+        found = debian.qemu("arm64", 10)
+        root = found.parent / "root"
+        done = subprocess.run([found, "-M", "a  b"], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stderr, f"{root}/usr/lib/x86_64-linux-gnu/qemu -L "
+                         f"{root}/usr/share/qemu -L {root}/usr/share/seabios -M a  b\n")
 
     def test_unavailable(self) -> None:
-        for version, suite, said in (("10.0.2", "", "E: no such suite"),
-                                     ("9.2.0", "testing-backports", "does not run here, or is"),
-                                     ("", "testing-backports", "does not run here, or is")):
-            self.archive(version, suite)
-            with self.subTest(said), self.assertRaisesRegex(debian.Unavailable, said):
-                debian.qemu10()
+        for version, suites, said in (
+                ("10.0.2", (), "E: testing-backports has no such package"),
+                ("9.2.0", ("testing-backports",), "does not run here, or is older"),
+                ("", ("testing-backports",), "does not run here, or is older")):
+            self.archive(version, *suites)
+            with self.subTest(said), \
+                    self.assertRaisesRegex(debian.Unavailable, f"needs QEMU 10, which .*{said}"):
+                debian.qemu("arm64", 10)
 
     def test_skip(self) -> None:
         """Every suite of the machine, for the reason, and nothing is booted."""
-        self.archive("10.0.2", suite="")
+        self.archive("10.0.2")
         item = tables.all_machines()["arm64-dic"]
         tests = [Test("kvm/a", [item.name]), Test("kvm/b", [item.name]), Test("kvm/c", ["other"])]
         with mock.patch.object(machine, "BUILD", self.build):
@@ -93,7 +143,7 @@ class Qemu10(unittest.TestCase):
         self.assertEqual([(result.suite, result.test, result.status) for result in results],
                          [(BOOT, "boot", SKIP), ("kvm/a", PROGRAM, SKIP),
                           ("kvm/b", PROGRAM, SKIP)])
-        self.assertTrue(all("E: no such suite" in result.reason for result in results))
+        self.assertTrue(all("E: testing-backports has no" in result.reason for result in results))
 
     def test_a_machine_that_must_be_there(self) -> None:
         """What nobody said may be missing is one failure, whatever the reason; the others run."""
@@ -101,7 +151,7 @@ class Qemu10(unittest.TestCase):
         tests = [Test("kvm/a", [item.name]), Test("kvm/b", [item.name])]
         for error in (debian.Unavailable("E: no such suite"), ValueError("odd")):
             with mock.patch.object(machine, "BUILD", self.build), \
-                    mock.patch.object(debian, "qemu10", side_effect=error), \
+                    mock.patch.object(debian, "qemu", side_effect=error), \
                     contextlib.redirect_stderr(io.StringIO()):
                 _, results = matrix.run_one(item, tests, Path("/nonexistent"),
                                             matrix.Progress([item.name]), self.top / "out")
