@@ -48,8 +48,12 @@ HEADERS = {"iommu": [f"tools/testing/memtype/iommufd_{settings.BASE.replace('.',
                      "tools/testing/selftests/iommu/vdpa_device.h",
                      "tools/testing/selftests/iommu/vfio_device.h",
                      "tools/testing/selftests/memtype/no_timeout.h",
+                     "tools/testing/memtype/vfio_user/no_snoop.h",
                      "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h",
                      "drivers/vfio/vfio_pci_mock.h"]}
+# Of this machine itself: the process that is a device of some emulated ones.
+DEVICE = BUILD / "vfio-user"
+DEVICE_SOURCES = [f"tools/testing/memtype/vfio_user/{name}.c" for name in ("server", "no_snoop")]
 # Where they are built from, for every kernel.
 SELFTESTS = TREES["patched"] / "tools/testing/selftests"
 # The directories of upstream's selftests that are ours to run, and what their Makefiles list.
@@ -251,6 +255,12 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
             output([f"{ARCHES[arch].cross}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
                     *UAPI, "-o", program, source])
     return out
+
+
+def device() -> None:
+    """Builds DEVICE."""
+    output(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", DEVICE,
+            *(TREES["patched"] / name for name in DEVICE_SOURCES)])
 
 
 def upstream_programs(arch: str) -> list[str]:

@@ -59,6 +59,7 @@ WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"patches/(files\.toml|cover-letter|[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested))",
          r"tools/kvm/memtype/(.+\.c|\.gitignore)", r"tools/testing/selftests/.+\.(c|h)",
          r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
+         r"tools/testing/memtype/vfio_user/[a-z_]+\.[ch]",
          r"tools/testing/memtype/configs/[a-z0-9_.]+\.config",
          r"tools/testing/memtype/mutations/[a-z0-9-]+\.patch",
          r"tools/testing/memtype/tests/([a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
@@ -236,7 +237,7 @@ def program_warnings(arch: str) -> list[str]:
             problems += [line for line in log.read_text().splitlines()
                          if path.name in line and re.search(r"(warning|error): ", line)
                          and not HARNESS.search(line)]
-    for name in build.PROGRAMS:
+    for name in build.PROGRAMS + ([] if cross else build.DEVICE_SOURCES):
         done = subprocess.run([compiler, *W1, *build.UAPI, "-c", "-o", out / "program.o",
                                TREES["patched"] / name], text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, check=False)

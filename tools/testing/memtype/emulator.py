@@ -8,13 +8,16 @@ one that neither ran nor waited for a CPU.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import termios
 import time
 import tty
+from collections.abc import Iterator
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -115,6 +118,20 @@ def open_terminal(number: str) -> int:
         os.close(terminal)
         raise OSError(f"terminal {number}: {error}") from error
     return terminal
+
+
+@contextlib.contextmanager
+def device(program: Path, where: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is a device, for the emulator that connects to the socket `where`."""
+    with socket.socket(socket.AF_UNIX) as listening, where.with_suffix(".log").open("wb") as log:
+        listening.bind(str(where))
+        listening.listen()
+        process = subprocess.Popen([program], stdin=listening.fileno(), stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Pulse:
