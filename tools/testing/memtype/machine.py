@@ -10,6 +10,7 @@ limit. What does nothing at all is a hang (emulator.py), and found whatever the 
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import threading
@@ -23,7 +24,7 @@ import debian
 import rootfs
 import walker
 from console import Log
-from emulator import Emulator, Pulse
+from emulator import Emulator, Pulse, device
 from judge import Judge, kunit_parser
 from results import (BOOT, CRASH, GOOD, HANG, KUNIT, NOT_RUN, PASS, PROGRAM, TIMEOUT, WORDS, End,
                      Result)
@@ -67,6 +68,7 @@ class Boot:
         self.slowness = slowness
         self.console = directory / "console.log"
         self.trace = directory / "trace.txt"        # Bochs only
+        self.socket = directory / "device"          # of the process that is a device
         self.command: list[str] = []
         self.log = Log()
         self.seconds: dict[str, float] = {}
@@ -83,6 +85,8 @@ class Boot:
         for major in debian.SUITES:
             if f"{{qemu{major}}}" in machine.command:
                 places[f"qemu{major}"] = debian.qemu(machine.arch, major)
+        if "{vfio_user}" in machine.command:
+            places["vfio_user"] = self.socket
         if "{rootfs}" in machine.command:
             places["rootfs"] = rootfs.directory(machine.arch)
         if "{rootfs11}" in machine.command:
@@ -125,13 +129,20 @@ class Boot:
 
     def run(self) -> None:
         """Runs the machine to its end."""
-        self.emulator = Emulator(self.command, self.directory)
-        try:
-            self.pulse = Pulse(self.emulator)
-            self.enter(BOOT)
-            self.watch()
-        finally:
-            self.emulator.kill()
+        with self.device():
+            self.emulator = Emulator(self.command, self.directory)
+            try:
+                self.pulse = Pulse(self.emulator)
+                self.enter(BOOT)
+                self.watch()
+            finally:
+                self.emulator.kill()
+
+    def device(self) -> contextlib.AbstractContextManager[object]:
+        """The process that is a device of the machine, if it has one."""
+        if "{vfio_user}" in self.machine.command:
+            return device(build.DEVICE, self.socket)
+        return contextlib.nullcontext()
 
     def watch(self) -> None:
         """Follows the console until the machine has ended or must be ended."""

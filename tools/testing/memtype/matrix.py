@@ -174,11 +174,13 @@ def build_for(arch: str, config: str, also: list[Path] | None = None) -> Path:
 
 
 def prepare(machines: dict[str, Machine]) -> tree.Base:
-    """Lays the trees, and gets the root file systems that the machines need."""
+    """Lays the trees, and gets what the machines need beside kernels and selftests."""
     base = tree.lay(KERNEL)
     if KERNEL != "patched":
         tree.lay("patched")     # the selftests come from there
     for item in machines.values():
+        if "{vfio_user}" in item.command:
+            build.device()
         if "{rootfs}" in item.command:
             rootfs.make(item.arch)
     return base
@@ -251,7 +253,8 @@ def shell() -> int:
     boot.prepare(build_for(*item.kernel), debian.busybox(item.arch))
     say(shlex.join(boot.command))
     say("the programs are in /memtype; exit or Ctrl-A X ends the machine")
-    return subprocess.run(boot.command, check=False).returncode
+    with boot.device():
+        return subprocess.run(boot.command, check=False).returncode
 
 
 def clean() -> None:
@@ -275,7 +278,8 @@ def clean() -> None:
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
                                            "mutate.json", "bench.json", "compat.json",
                                            "coverage.txt")),
-                 *(BUILD / name for name in ("kvm-memtype", "memtype-example", "lock")),
+                 *(BUILD / name for name in ("kvm-memtype", "memtype-example", "vfio-user",
+                                             "lock")),
                  *OUT.glob("memtype-*.mbox"), *OUT.glob("memtype-selftests-*.tar.gz")]:
         path.unlink(missing_ok=True)
     for directory in (BUILD, OUT):

@@ -7,6 +7,7 @@ how it behaves.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from results import BOOT, CRASH, FAIL, GOOD, HANG, KUNIT, NOT_RUN, PASS, TIMEOUT
 from tables import Machine, Test
 
 STAND_IN = r"""
-import fcntl, os, struct, sys, time
+import fcntl, os, socket, struct, sys, time
 console = open(sys.argv[sys.argv.index("-serial") + 1].removeprefix("file:"), "a", buffering=1)
 suites = open("suites").read().split()
 clock = 0.0
@@ -37,6 +38,10 @@ def burn(seconds):
     while time.process_time() < end:
         pass
 
+if sys.argv[1] == "device":
+    device = socket.socket(socket.AF_UNIX)
+    device.connect(sys.argv[2])
+    assert device.recv(1) == b"x"
 say("Linux version 1.0")
 if sys.argv[1] == "no-init":
     time.sleep(1000)
@@ -120,6 +125,18 @@ class StandIn(unittest.TestCase):
         lines = dict(self.said)
         self.assertRegex(lines["a/passes"], r"^1 passed \(\d+ s, CPU \d+ s\)$")
         self.assertRegex(lines["a/fails"], r"^0 passed, 1 failed \(\d+ s, CPU \d+ s\)$")
+
+    def test_device(self) -> None:
+        """The process that is a device is there before the machine, and ends with it."""
+        program = self.top / "device"
+        program.write_text(f"#!{sys.executable}\nimport os, pathlib, socket, time\n"
+                           f"pathlib.Path('{self.top}/pid').write_text(str(os.getpid()))\n"
+                           "socket.socket(fileno=0).accept()[0].send(b'x')\ntime.sleep(1000)\n")
+        program.chmod(0o755)
+        with mock.patch.object(build, "DEVICE", program):
+            self.assertEqual(self.bad(self.run_machine("passes", how="device {vfio_user}")), [])
+        with self.assertRaises(ProcessLookupError):
+            os.kill(int((self.top / "pid").read_text()), 0)
 
     def test_terminal_that_nobody_else_reads(self) -> None:
         """R1: the emulator draws on a terminal that it opened itself."""

@@ -4,19 +4,25 @@
  * keeps the bit clear, whatever userspace writes and whoever resets the device, and userspace reads
  * back what it wrote.
  *
- * The devices are those of drivers/vfio/vfio_pci_mock.c, whose real registers sysfs shows.
+ * The devices are those of drivers/vfio/vfio_pci_mock.c, whose real registers sysfs shows, and one
+ * that is a process on the emulated machine's host (tools/testing/memtype/vfio_user/), which says
+ * what it has itself.
  */
+#include <assert.h>
+
 #include "../kselftest_harness.h"
 #include "../memtype/no_timeout.h"
 #include "dma_cache_counters.h"
 #include "vfio_device.h"
 #include "../../../../drivers/vfio/vfio_pci_mock.h"
 #include "../../../../drivers/vfio/vfio_mock.h"
+#include "../../memtype/vfio_user/no_snoop.h"
 
 #define DEVCTL		(VFIO_PCI_MOCK_EXP + PCI_EXP_DEVCTL)
 #define NO_SNOOP	PCI_EXP_DEVCTL_NOSNOOP_EN
 #define RELAXED		PCI_EXP_DEVCTL_RELAX_EN
 #define PAGES		4
+static_assert(NO_SNOOP_EXP == VFIO_PCI_MOCK_EXP, "DEVCTL is one offset");
 #define IOVA		0x1000000ul
 
 static char functions[VFIO_PCI_MOCK_FUNCTIONS][NAME_MAX + 1];
@@ -78,6 +84,7 @@ struct device {
 	int fd, iommufd;
 	uint32_t id;
 	uint64_t config;
+	uint32_t *registers;	/* of one that is a process */
 };
 
 static int device_open(struct device *d, const char *name)
@@ -113,7 +120,45 @@ static bool put(struct device *d, unsigned int at, uint32_t value, unsigned int 
 	return pwrite(d->fd, &value, bytes, d->config + at) == bytes;
 }
 
-/* Devices that nobody declared yet: they are found again. */
+/* Whether all the devices could be found again, so that nobody has declared them yet. */
+static int find_again(char names[][NAME_MAX + 1], unsigned int count)
+{
+	int ret = write_file("/sys/module/iommufd/parameters/allow_unsafe_interrupts", "Y");
+	unsigned int i;
+
+	for (i = 0; i < count && !ret; i++)
+		ret = write_of(names[i], "remove", "1");
+	return ret ?: write_file("/sys/bus/pci/rescan", "1");
+}
+
+/* Of a declared device nothing is maintained, from the first mapping on. */
+static void check_domain(struct __test_metadata *_metadata, struct device *d, const char *name)
+{
+	size_t size = PAGES * sysconf(_SC_PAGE_SIZE);
+	struct dma_cache_counters last, now;
+	unsigned int i;
+	uint32_t ioas;
+	void *memory;
+
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, memory);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, declare(name, i ? "no-snoop-off" : "iommu"));
+		ASSERT_EQ(0, device_open(d, name));
+		EXPECT_EQ(-EBUSY, declare(name, "no-snoop-off"));
+		ASSERT_EQ(0, ioas_new(d->iommufd, &ioas));
+		ASSERT_EQ(0, vfio_attach(d->fd, ioas));
+		last = dma_cache_counters();
+		ASSERT_EQ(0, ioas_map(d->iommufd, ioas, memory, size, IOVA));
+		ASSERT_EQ(0, ioas_unmap(d->iommufd, ioas, IOVA, size));
+		now = dma_cache_counters();
+		EXPECT_EQ(i ? 0 : PAGES, now.clean.pages - last.clean.pages);
+		EXPECT_EQ(i ? 0 : PAGES, now.flush.pages - last.flush.pages);
+		device_close(d);
+	}
+}
+
+/* Devices that nobody declared yet */
 FIXTURE(pci)
 {
 	struct device device;
@@ -121,10 +166,8 @@ FIXTURE(pci)
 
 FIXTURE_SETUP(pci)
 {
-	static const char unsafe[] = "/sys/module/iommufd/parameters/allow_unsafe_interrupts";
 	char vendor[16], device[16];
 	unsigned int i;
-	int ret = 0;
 
 	self->device = (struct device) { .fd = -1, .iommufd = -1 };
 	snprintf(vendor, sizeof(vendor), "0x%x", VFIO_PCI_MOCK_VENDOR);
@@ -136,12 +179,8 @@ FIXTURE_SETUP(pci)
 		memcpy(functions[i], functions[0], sizeof(functions[0]));
 		functions[i][strlen(functions[i]) - 1] = '0' + i;
 	}
-	ASSERT_EQ(0, write_file(unsafe, "Y"));
 	ASSERT_EQ(0, write_file("/sys/module/vfio_pci/parameters/enable_sriov", "Y"));
-	for (i = VFIO_PCI_MOCK_PLAIN; i < VFIO_PCI_MOCK_VF && !ret; i++)
-		ret = write_of(functions[i], "remove", "1");
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, write_file("/sys/bus/pci/rescan", "1"));
+	ASSERT_EQ(0, find_again(functions, VFIO_PCI_MOCK_VF));
 	/* As after a reset */
 	for (i = VFIO_PCI_MOCK_PLAIN; i < VFIO_PCI_MOCK_VF; i++) {
 		ASSERT_EQ(0, set_real(functions[i], DEVCTL, PCI_EXP_DEVCTL_BCR_FLR));
@@ -236,33 +275,9 @@ TEST_F(pci, opened)
 	EXPECT_EQ(0, NO_SNOOP & real(name, DEVCTL));
 }
 
-/* Nothing is maintained, from the first mapping on. */
 TEST_F(pci, domain)
 {
-	const char *name = functions[VFIO_PCI_MOCK_PLAIN];
-	size_t size = PAGES * sysconf(_SC_PAGE_SIZE);
-	struct device *d = &self->device;
-	struct dma_cache_counters last, now;
-	unsigned int i;
-	uint32_t ioas;
-	void *memory;
-
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, memory);
-	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, declare(name, i ? "no-snoop-off" : "iommu"));
-		ASSERT_EQ(0, device_open(d, name));
-		EXPECT_EQ(-EBUSY, declare(name, "no-snoop-off"));
-		ASSERT_EQ(0, ioas_new(d->iommufd, &ioas));
-		ASSERT_EQ(0, vfio_attach(d->fd, ioas));
-		last = dma_cache_counters();
-		ASSERT_EQ(0, ioas_map(d->iommufd, ioas, memory, size, IOVA));
-		ASSERT_EQ(0, ioas_unmap(d->iommufd, ioas, IOVA, size));
-		now = dma_cache_counters();
-		EXPECT_EQ(i ? 0 : PAGES, now.clean.pages - last.clean.pages);
-		EXPECT_EQ(i ? 0 : PAGES, now.flush.pages - last.flush.pages);
-		device_close(d);
-	}
+	check_domain(_metadata, &self->device, functions[VFIO_PCI_MOCK_PLAIN]);
 }
 
 /* What has no such bit, does not obey it, or keeps it set */
@@ -311,6 +326,129 @@ TEST_F(pci, virtual)
 	device_close(&v);
 	device_close(d);
 	EXPECT_EQ(0, write_of(pf, "sriov_numvfs", "0"));
+}
+
+/* A device that nobody declared yet, as after a reset, with nothing on its record */
+FIXTURE(process)
+{
+	struct device device;
+	char name[NAME_MAX + 1];
+};
+
+/* What the device itself says */
+static uint32_t says(struct device *d, unsigned int what)
+{
+	return __atomic_load_n(d->registers + what / sizeof(*d->registers), __ATOMIC_SEQ_CST);
+}
+
+static int process_open(struct device *d, const char *name)
+{
+	int ret = device_open(d, name);
+
+	if (ret)
+		return ret;
+	d->registers = vfio_map_bar(d->fd, VFIO_PCI_BAR0_REGION_INDEX, NO_SNOOP_BAR_SIZE);
+	return d->registers == MAP_FAILED ? -errno : 0;
+}
+
+static void process_close(struct device *d)
+{
+	munmap(d->registers, NO_SNOOP_BAR_SIZE);
+	device_close(d);
+}
+
+FIXTURE_SETUP(process)
+{
+	struct device *d = &self->device;
+	char vendor[16], device[16];
+
+	snprintf(vendor, sizeof(vendor), "0x%x", NO_SNOOP_VENDOR);
+	snprintf(device, sizeof(device), "0x%x", NO_SNOOP_DEVICE);
+	ASSERT_TRUE(find_pci(self->name, vendor, device));
+	ASSERT_EQ(0, find_again(&self->name, 1));
+	ASSERT_EQ(0, process_open(d, self->name));
+	__atomic_store_n(d->registers + NO_SNOOP_ALLOWED / 4, 0, __ATOMIC_SEQ_CST);
+	ASSERT_EQ(0, says(d, NO_SNOOP_ALLOWED));
+	process_close(d);
+	ASSERT_EQ(0, set_real(self->name, DEVCTL, PCI_EXP_DEVCTL_BCR_FLR));
+	ASSERT_EQ(NO_SNOOP, NO_SNOOP & real(self->name, DEVCTL));
+}
+
+FIXTURE_TEARDOWN(process)
+{
+	process_close(&self->device);
+}
+
+/* A device that is not declared keeps the bit, and could have used it. */
+TEST_F(process, undeclared)
+{
+	struct device *d = &self->device;
+
+	ASSERT_EQ(0, process_open(d, self->name));
+	EXPECT_EQ(NO_SNOOP, NO_SNOOP & says(d, NO_SNOOP_DEVCTL));
+	EXPECT_EQ(0, says(d, NO_SNOOP_ALLOWED));
+	ASSERT_EQ(0, vfio_command(d->fd, PCI_COMMAND_MASTER, true));
+	EXPECT_EQ(1, says(d, NO_SNOOP_ALLOWED));
+}
+
+/* A declared one does not have it when it first masters the bus, and does not get it back. */
+TEST_F(process, declared)
+{
+	struct device *d = &self->device;
+
+	ASSERT_EQ(0, declare(self->name, "no-snoop-off"));
+	ASSERT_EQ(0, process_open(d, self->name));
+	EXPECT_EQ(0, NO_SNOOP & says(d, NO_SNOOP_DEVCTL));
+	ASSERT_EQ(0, vfio_command(d->fd, PCI_COMMAND_MASTER, true));
+	ASSERT_TRUE(put(d, DEVCTL, NO_SNOOP | RELAXED, 2));
+	EXPECT_EQ(NO_SNOOP, NO_SNOOP & get(d, DEVCTL));
+	EXPECT_EQ(RELAXED, (NO_SNOOP | RELAXED) & says(d, NO_SNOOP_DEVCTL));
+	EXPECT_EQ(0, says(d, NO_SNOOP_ALLOWED));
+}
+
+/* By vfio-pci, by userspace's write to Device Control, and by something that nobody sees */
+TEST_F(process, resets)
+{
+	struct device *d = &self->device;
+	uint32_t resets;
+
+	ASSERT_EQ(0, declare(self->name, "no-snoop-off"));
+	ASSERT_EQ(0, process_open(d, self->name));
+	ASSERT_EQ(0, vfio_command(d->fd, PCI_COMMAND_MASTER, true));
+	resets = says(d, NO_SNOOP_RESETS);
+	ASSERT_EQ(0, call(d->fd, VFIO_DEVICE_RESET, NULL));
+	EXPECT_EQ(resets + 1, says(d, NO_SNOOP_RESETS));
+	EXPECT_EQ(0, NO_SNOOP & says(d, NO_SNOOP_DEVCTL));
+	ASSERT_TRUE(put(d, DEVCTL, PCI_EXP_DEVCTL_BCR_FLR | NO_SNOOP, 2));
+	EXPECT_EQ(resets + 2, says(d, NO_SNOOP_RESETS));
+	EXPECT_EQ(0, NO_SNOOP & says(d, NO_SNOOP_DEVCTL));
+
+	ASSERT_EQ(0, set_real(self->name, DEVCTL, PCI_EXP_DEVCTL_BCR_FLR));
+	EXPECT_EQ(NO_SNOOP, NO_SNOOP & real(self->name, DEVCTL));
+	ASSERT_EQ(0, vfio_command(d->fd, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, true));
+	EXPECT_EQ(resets + 3, says(d, NO_SNOOP_RESETS));
+	EXPECT_EQ(0, NO_SNOOP & says(d, NO_SNOOP_DEVCTL));
+	EXPECT_EQ(PCI_COMMAND_MASTER, PCI_COMMAND_MASTER & real(self->name, PCI_COMMAND));
+	EXPECT_EQ(0, says(d, NO_SNOOP_ALLOWED));
+}
+
+/* The host enabled it between the declaration and the opening. */
+TEST_F(process, opened)
+{
+	struct device *d = &self->device;
+
+	ASSERT_EQ(0, declare(self->name, "no-snoop-off"));
+	ASSERT_EQ(0, set_real(self->name, DEVCTL, NO_SNOOP));
+	ASSERT_EQ(NO_SNOOP, NO_SNOOP & real(self->name, DEVCTL));
+	ASSERT_EQ(0, process_open(d, self->name));
+	EXPECT_EQ(0, NO_SNOOP & says(d, NO_SNOOP_DEVCTL));
+	ASSERT_EQ(0, vfio_command(d->fd, PCI_COMMAND_MASTER, true));
+	EXPECT_EQ(0, says(d, NO_SNOOP_ALLOWED));
+}
+
+TEST_F(process, domain)
+{
+	check_domain(_metadata, &self->device, self->name);
 }
 
 TEST_HARNESS_MAIN
