@@ -59,7 +59,8 @@ enum kvm_memtype_control kvm_arch_memtype_control(struct kvm *kvm)
 	switch (kvm_memtype_paging()) {
 	case KVM_MEMTYPE_EPT:
 		/* CPUs with TDX have self-snoop. A TD must not be zapped, even if one had not. */
-		if (cpu_feature_enabled(X86_FEATURE_SELFSNOOP) || (kvm && kvm_has_mirrored_tdp(kvm)))
+		if (cpu_feature_enabled(X86_FEATURE_SELFSNOOP) ||
+		    (kvm && kvm_has_mirrored_tdp(kvm)))
 			return KVM_MEMTYPE_CONTROL_GUEST;
 		return KVM_MEMTYPE_CONTROL_UNSAFE;
 	case KVM_MEMTYPE_NPT:

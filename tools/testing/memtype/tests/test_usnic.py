@@ -42,7 +42,8 @@ class Usnic(unittest.TestCase):
         """
         subprocess.run(["gcc", "-O1", "-w", "-I", self.top, "-I", LISTS, "-I", LINUX,
                         f'-DFAIL="{fail}"', f"-DENFORCES={int(enforces)}",
-                        f'-DDECLARED="{declared}"', "-o", self.top / "program", Path(__file__).parent / "usnic_uiom.c"], check=True)
+                        f'-DDECLARED="{declared}"', "-o", self.top / "program",
+                        Path(__file__).parent / "usnic_uiom.c"], check=True)
         return subprocess.run([self.top / "program"], check=True, text=True,
                               stdout=subprocess.PIPE).stdout.splitlines()
 
