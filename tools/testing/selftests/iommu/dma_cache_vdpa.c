@@ -81,7 +81,8 @@ static void case_limit(void)
 	CHECK(!getrlimit(RLIMIT_MEMLOCK, &limit), "RLIMIT_MEMLOCK");
 	low.rlim_max = limit.rlim_max;
 	CHECK(!setrlimit(RLIMIT_MEMLOCK, &low), "RLIMIT_MEMLOCK");
-	step(vdpa_map(vdpa, new_memory(ANONYMOUS, SZ_4K), SZ_4K, IOVA), -EFAULT);
+	step(vdpa_map(vdpa, new_memory(ANONYMOUS, SZ_4K), SZ_4K, IOVA, VHOST_ACCESS_RW),
+	     -EFAULT);
 	CHECK(!setrlimit(RLIMIT_MEMLOCK, &limit), "RLIMIT_MEMLOCK");
 }
 
