@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import inspect
 import io
 import re
 import sys
@@ -85,9 +86,13 @@ def parse_ktap(parser: ModuleType, lines: list[str]) -> tuple[list[Leaf], list[s
     said = io.StringIO()
     printer = importlib.import_module("kunit_printer")
     with PARSER_LOCK:
-        parser.stdout = printer.Printer(said)  # type: ignore[attr-defined]
+        # A newer parser is told where to print.
+        out = printer.Printer(output=said)
+        parser.stdout = out  # type: ignore[attr-defined]
+        told = [out] * (len(inspect.signature(parser.parse_run_tests).parameters) - 1)
         try:
-            top = parser.parse_run_tests([NAMELESS.sub(r"\1 \3 # \2 \3", line) for line in lines])
+            top = parser.parse_run_tests([NAMELESS.sub(r"\1 \3 # \2 \3", line) for line in lines],
+                                         *told)
         except Exception as error:  # whatever goes wrong in there, it is not a pass
             return [], [f"the KTAP parser raised {type(error).__name__}: {error}"]
     if top.status.name in ("NO_TESTS", "FAILURE_TO_PARSE_TESTS"):
