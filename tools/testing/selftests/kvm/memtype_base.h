@@ -19,6 +19,11 @@
 #define GUEST_MEMFD_FLAG_MMAP		BIT_ULL(0)
 #define GUEST_MEMFD_FLAG_INIT_SHARED	BIT_ULL(1)
 
+/* The newest one keeps file descriptors of statistics, each of which keeps the VM. */
+static inline void close_statistics(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
+{
+}
+
 /* The function of this name takes where to put the value. */
 #define vcpu_get_reg(vcpu, id)						       \
 ({									       \
@@ -40,12 +45,20 @@
 #define PTE_ATTRINDX(index)	((uint64_t)(index) << 2)
 #define PTE_VALID		BIT_ULL(0)
 #endif
-#elif defined(__aarch64__)
+#else
+static inline void close_statistics(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
+{
+	close(vcpu->stats.fd);
+	close(vm->stats.fd);
+}
+
+#ifdef __aarch64__
 /* The newest one gives each VM an interrupt controller, which wants to be set up. */
 static void __attribute__((constructor)) memtype_no_vgic(void)
 {
 	test_disable_default_vgic();
 }
+#endif
 #endif
 
 #endif /* SELFTEST_KVM_MEMTYPE_BASE_H */

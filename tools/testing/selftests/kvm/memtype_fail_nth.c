@@ -331,6 +331,7 @@ TEST_F(fail_nth, destroy)
 			let_guest(vcpu, GUEST_WRITE, TEST_GVA, PATTERN);
 			faults_on(self->faults, nth);
 			munmap(vcpu->run, run_size);
+			close_statistics(vm, vcpu);
 			close(vcpu->fd);
 			close(vm->fd);
 			munmap(hva, size);

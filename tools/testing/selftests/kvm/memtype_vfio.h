@@ -43,13 +43,14 @@ static inline void unassign(struct assigned *a)
 	close(a->iommufd);
 }
 
-/* The first @size bytes of a BAR: VM_ALLOW_ANY_UNCACHED. */
-static inline void *map_bar(const struct assigned *a, uint32_t index, uint64_t size)
+/* The first @size bytes of a BAR, at @address: VM_ALLOW_ANY_UNCACHED. */
+static inline void map_bar(const struct assigned *a, uint32_t index, uint64_t size, void *address)
 {
-	void *bar = vfio_map_bar(a->fd, index, size);
+	uint64_t offset;
 
-	TEST_ASSERT(bar != MAP_FAILED, "BAR %u: %s", index, strerror(errno));
-	return bar;
+	MUST_WORK(vfio_region(a->fd, index, &offset, NULL));
+	TEST_ASSERT(mmap(address, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, a->fd,
+			 offset) == address, "BAR %u: %s", index, strerror(errno));
 }
 
 /* Adds a device to a VM, or takes it away: @file is its own or its group's. 0, or errno is set. */
