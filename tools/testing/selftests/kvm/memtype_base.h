@@ -14,6 +14,9 @@
 #define gva_t			vm_vaddr_t
 #define pin_self_to_cpu		kvm_pin_this_task_to_pcpu
 
+/* Before 6.17, KVM on arm64 mapped nothing cacheable that is no memory. */
+#define LEGACY_IS_DEVICE	true
+
 /* Its kernel has none of these. */
 #define KVM_CAP_GUEST_MEMFD_FLAGS	244
 #define GUEST_MEMFD_FLAG_MMAP		BIT_ULL(0)
@@ -46,6 +49,8 @@ static inline void close_statistics(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
 #define PTE_VALID		BIT_ULL(0)
 #endif
 #else
+#define LEGACY_IS_DEVICE	false
+
 static inline void close_statistics(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
 {
 	close(vcpu->stats.fd);
