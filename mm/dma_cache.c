@@ -273,7 +273,7 @@ static noinline void dma_cache_add_all(struct dma_cache *dc, unsigned long pfn,
 /*
  * Single pages, which are most of what there is in fragmented memory, so that all that is around
  * their lines counts. Returns how many of @pfns are done: as far as they are no run (@npfns, or
- * their neighbour, says so), are in the linear map, and neither begin nor end a chunk.
+ * their neighbour, says so), are in the linear map, do not fault, and do not begin or end a chunk.
  */
 static __always_inline unsigned long dma_cache_add_single(struct dma_cache *dc,
 							  const unsigned long *pfns,

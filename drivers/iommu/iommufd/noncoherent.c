@@ -217,7 +217,7 @@ void iopt_noncoherent_flush(struct iopt_area *area, struct iopt_pages *pages,
 
 /*
  * Of indexes that accesses hold, which are in one node, and change only under the mutex of @pages.
- * xas_next() would take a third of the time that all of the flush does.
+ * So this needs no xas_next(), which has twice as many instructions.
  */
 static void get_accessed(struct iopt_pages *pages, unsigned long index, unsigned long npfns,
 			 unsigned long *pfns)

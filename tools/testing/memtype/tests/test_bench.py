@@ -151,7 +151,7 @@ class Goals(unittest.TestCase):
     def test_noncoherent_dma(self) -> None:
         pages = 1 << 18
         for what, beyond in (("map 4K, 1 domain", 72), ("attach 4K", 72), ("unmap 2M, 1 domain", 1),
-                             ("detach pinned 2M", 60)):
+                             ("detach pinned 2M", 60), ("detach pinned 4K", 60)):
             with self.subTest(what):
                 self.assertEqual(self.goals("x86-amd", what, beyond * pages), set())
                 self.assertEqual(self.goals("x86-amd", what, (beyond + 1) * pages), {what})
