@@ -659,6 +659,12 @@ static void dma_cache_hidden_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dma_cache_range(DMA_CACHE_FLUSH, max_pfn, 3), 0);
 	KUNIT_EXPECT_EQ(test, f->nr_runs, 1);
 	dma_cache_expect_run(test, 0, max_pfn, 3, 0);
+
+	/* What is hidden begins in the middle. */
+	KUNIT_EXPECT_EQ(test, dma_cache_range(DMA_CACHE_FLUSH, max_pfn - 1, 2), 0);
+	KUNIT_EXPECT_EQ(test, f->nr_runs, 3);
+	dma_cache_expect_run(test, 1, max_pfn - 1, 1, 0);
+	dma_cache_expect_run(test, 2, max_pfn, 1, 0);
 }
 
 /* Memory that the linear map lacks, and that a process caches, or does not. */

@@ -109,6 +109,9 @@ static int mock_write(struct pci_bus *bus, unsigned int devfn, int where, int si
 		u8 *byte = &function->space[where + i], bits = function->writable[where + i];
 
 		*byte = (*byte & ~bits) | (val & bits);
+		if (where + i == VFIO_PCI_MOCK_STICK && val & 1)
+			function->writable[EXP + PCI_EXP_DEVCTL + 1] &=
+				~(PCI_EXP_DEVCTL_NOSNOOP_EN >> 8);
 		if (where + i == EXP + PCI_EXP_DEVCTL + 1 && val & (PCI_EXP_DEVCTL_BCR_FLR >> 8)) {
 			mock_reset(function - functions);
 			break;

@@ -13,6 +13,8 @@
 #define VFIO_PCI_MOCK_DEVICE	0x1200	/* that of function 0 */
 /* Where the PCI Express capability is */
 #define VFIO_PCI_MOCK_EXP	0x40
+/* After a 1 is written here, No-Snoop stays as it is until a reset. */
+#define VFIO_PCI_MOCK_STICK	0x7c
 
 /* The functions, each in an IOMMU group of its own */
 enum vfio_pci_mock {

@@ -302,6 +302,26 @@ TEST_F(pci, refused)
 	close(mock);
 }
 
+/* What obeyed when it was declared, and does not any more */
+TEST_F(pci, obeys_no_more)
+{
+	const char *name = functions[VFIO_PCI_MOCK_PLAIN];
+	struct device *d = &self->device;
+
+	ASSERT_EQ(0, declare(name, "no-snoop-off"));
+	ASSERT_EQ(0, device_open(d, name));
+	ASSERT_EQ(0, set_real(name, DEVCTL, NO_SNOOP));
+	ASSERT_EQ(0, set_real(name, VFIO_PCI_MOCK_STICK, 1));
+	ASSERT_EQ(0, vfio_command(d->fd, PCI_COMMAND_MASTER, true));
+	EXPECT_EQ(0, PCI_COMMAND_MASTER & real(name, PCI_COMMAND));
+	device_close(d);
+
+	/* It is reset when it is closed. */
+	ASSERT_EQ(0, set_real(name, DEVCTL, NO_SNOOP));
+	ASSERT_EQ(0, set_real(name, VFIO_PCI_MOCK_STICK, 1));
+	EXPECT_EQ(-EIO, device_open(d, name));
+}
+
 /* The physical function's bit is that of its virtual ones, and may have a user of its own. */
 TEST_F(pci, virtual)
 {

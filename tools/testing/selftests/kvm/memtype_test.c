@@ -695,11 +695,8 @@ static bool has_warned(int log)
 /* mov %eax, TEST_GPA + SZ_64K; out %al, $0x80 */
 static const uint8_t write_and_exit[] = { 0xa3, 0x00, 0x00, 0x01, 0x10, 0xe6, 0x80 };
 
-/*
- * A guest that has not turned on paging, which shadow paging has a path of its own for, in
- * pages to which no reference can be taken.
- */
-TEST(guest_without_paging)
+/* A guest that has not turned on paging writes to memory, which is at @hva in this process. */
+static void run_without_paging(struct __test_metadata *_metadata, char *hva)
 {
 	struct kvm_regs regs = {
 		.rip = TEST_GPA + SZ_64K + SZ_4K, .rax = PATTERN & UINT_MAX, .rflags = 2,
@@ -710,16 +707,7 @@ TEST(guest_without_paging)
 	struct kvm_sregs sregs;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	char *hva;
-	int log;
 
-	if (!have_layer() || !have_driver())
-		SKIP(return, have_layer() ? NO_DRIVER : NO_LAYER);
-	log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
-	ASSERT_GE(log, 0);
-	ASSERT_GE(lseek(log, 0, SEEK_END), 0);
-	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC,
-		       MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP | MEMTYPE_TEST_TAILS);
 	ASSERT_NE(hva, MAP_FAILED);
 	memcpy(hva + SZ_64K + SZ_4K, write_and_exit, sizeof(write_and_exit));
 	vm = create_vm(&vcpu, 1, 0);
@@ -740,6 +728,26 @@ TEST(guest_without_paging)
 	EXPECT_EQ(READ_ONCE(*(uint32_t *)(hva + SZ_64K)), PATTERN & UINT_MAX);
 	kvm_vm_free(vm);
 	munmap(hva, HOST_SIZE);
+}
+
+/*
+ * Shadow paging has a path of its own for such guests: in memory, and in pages to which no
+ * reference can be taken.
+ */
+TEST(guest_without_paging)
+{
+	int log;
+
+	if (!have_layer() || !have_driver())
+		SKIP(return, have_layer() ? NO_DRIVER : NO_LAYER);
+	log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	ASSERT_GE(log, 0);
+	ASSERT_GE(lseek(log, 0, SEEK_END), 0);
+	run_without_paging(_metadata, mmap(NULL, HOST_SIZE, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	run_without_paging(_metadata, map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC,
+					       MEMTYPE_TEST_SET_RAM | MEMTYPE_TEST_PREMAP |
+					       MEMTYPE_TEST_TAILS));
 	/* The driver warns when it frees a page of which a reference was dropped. */
 	EXPECT_FALSE(has_warned(log));
 	close(log);
