@@ -9,6 +9,7 @@
 #include <linux/iommu.h>
 #include <linux/xarray.h>
 
+#include "iommufd_private.h"
 #include "selftest_shadow.h"
 
 static void forget(struct mock_shadow *sh, dma_addr_t iova, size_t size)
@@ -41,8 +42,12 @@ static int shadow_map_range(struct pt_iommu *table, dma_addr_t iova, phys_addr_t
 {
 	struct mock_shadow *sh = mock_shadow_of(&table->domain);
 	size_t before = *mapped, done;
-	int rc = remember(sh, iova, paddr, len, gfp);
+	int rc;
 
+	/* As a table that is the mock's own does */
+	if (iommufd_should_fail())
+		return -ENOMEM;
+	rc = remember(sh, iova, paddr, len, gfp);
 	if (rc)
 		return rc;
 	rc = sh->real_pt_ops->map_range(table, iova, paddr, len, prot, gfp, mapped);

@@ -135,7 +135,8 @@ class Trailers(unittest.TestCase):
             (patches / "series").write_text("1.patch\n2.patch\n3.patch\n")
             for name, trailer in (("1", "Red-without: build\n"), ("2", ""),
                                   ("3", "Red-without: vax kvm/memtype_test a test\n")):
-                (patches / f"{name}.patch").write_text(f"Subject: a\n\n{trailer}---\n")
+                (patches / f"{name}.patch").write_text(f"Subject: a\n\n{trailer}---\n"
+                                                       "diff --git a/mm/a.c b/mm/a.c\n")
             mutations = Path(scratch) / "mutations"
             mutations.mkdir()
             (mutations / "defect.patch").write_text(

@@ -299,13 +299,53 @@ class Tree(unittest.TestCase):
         self.assertIn("changes of its own", self.bad("lay"))
         self.assertEqual((self.linux / "mm/new.c").read_text(), "int mine;\n")
 
+    def series(self, **env: str) -> str:
+        """Runs series.py; the overlay's file comes with the first hook, and a message is alone."""
+        (self.project / "patches/files.toml").write_text(
+            '"0001" = ["mm/new.c"]\n"0003" = ["tools/*"]\n')
+        (self.project / "patches/cover-letter").write_text("All of it\n\nWhy it is here.\n")
+        patches = self.project / "patches/6.12"
+        first = (patches / "0001-mm-hook-in-the-first.patch").read_text()
+        (patches / "0003-tools.patch").write_text(
+            first.split("Subject: ")[0] + "Subject: [PATCH] tools: Add them\n\nA runner.\n\n"
+            "Signed-off-by: Dev <dev@example.org>\n---\n")
+        (patches / "series").write_text("# mm\n0001-mm-hook-in-the-first.patch\n\n"
+                                        "# test instruments\n0002-mm-hook-in-an-instrument.patch\n"
+                                        "0003-tools.patch\n")
+        done = subprocess.run(
+            [sys.executable, "-B", self.project / "tools/testing/memtype/series.py", "series"],
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            cwd=self.project, env={
+                **os.environ, "BUILD": str(self.build), "OUT": str(self.build / "out"),
+                "KSRC": str(self.kernel), "BASE": "", "KERNEL": "patched", "CONFIG": "", **env})
+        self.assertNotIn("Traceback", done.stdout)
+        return done.stdout
+
     def test_series_is_a_mailbox(self) -> None:
-        self.good("series")
+        self.series()
         clone = self.build / "clone"
         self.git(self.build, "clone", "-q", str(self.kernel), str(clone))
         self.git(clone, "am", "-q", str(self.build / "out/memtype-6.12.mbox"))
         self.assertEqual(self.git(clone, "rev-parse", "HEAD^{tree}"),
                          self.git(self.linux, "rev-parse", "HEAD^{tree}"))
+        self.assertEqual(self.git(clone, "show", "--name-only", "--format=%s", "HEAD~2"),
+                         "mm: Hook in the first\n\nmm/Kconfig\nmm/new.c")
+        self.assertIn("tools: Add them\n\nA runner.",
+                      self.git(clone, "log", "-1", "--format=%B"))
+
+    def test_series_of_a_sender(self) -> None:
+        self.series(SENDER="Me Myself <me@example.org>")
+        cover, first, *_ = sorted((self.build / "out/series").glob("*.patch"))
+        said = cover.read_text()
+        self.assertIn("From: Me Myself <me@example.org>", said)
+        self.assertIn("[PATCH 0/3] All of it\n\nWhy it is here.\n", said)
+        self.assertIn("mm\n   1  mm: Hook in the first\n", said)
+        self.assertIn("From: Me Myself <me@example.org>", first.read_text())
+        self.assertIn("SENDER=me: must look like", self.series(SENDER="me"))
+
+    def test_series_wants_an_owner_of_each_file(self) -> None:
+        (self.project / "mm/other.c").write_text("int other;\n")
+        self.assertIn("mm/other.c belongs to no patch", self.series())
 
     def test_export(self) -> None:
         target = self.build / "exported tree"

@@ -166,6 +166,7 @@ TEST_F(type1, other_pages)
 	}
 }
 
+#if PROBE
 /* A new domain is probed for superpages with two pages that have just been zeroed. */
 TEST_F(type1, probe_pages)
 {
@@ -177,6 +178,7 @@ TEST_F(type1, probe_pages)
 	ASSERT_EQ(0, add(rig, VFIO_MOCK_NONCOHERENT2));
 	EXPECT_MAINTAINED(0, 0);
 }
+#endif
 
 /* One domain for both devices: maintained once, and only when the mapping goes. */
 TEST_F(type1, two_devices)

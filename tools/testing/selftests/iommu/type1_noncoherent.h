@@ -31,8 +31,6 @@
 /* The largest page size of a kernel */
 #define MAX_PAGE	65536
 #define IOVA	0x1000000ul
-/* Two pages that probe the domain for superpages */
-#define PROBE	2
 
 /* A real device beside the mocks: of QEMU, behind whatever IOMMU the machine has */
 #define EDU	VFIO_MOCK_DEVICES

@@ -29,6 +29,15 @@
 
 #define PCI_DEVICES	"/sys/bus/pci/devices/"
 #define VFIO_PCI	"/sys/bus/pci/drivers/vfio-pci"
+/*
+ * How many pages of its own type1 maps in a new domain, to see if that has superpages. It ceased to
+ * do so in the kernel that says that the number of nesting domains is reserved, or before.
+ */
+#ifdef __VFIO_RESERVED_TYPE1_NESTING_IOMMU
+#define PROBE		0
+#else
+#define PROBE		2
+#endif
 
 /* sysfs */
 

@@ -101,18 +101,27 @@ static inline void guest_dma(void)
 
 /* What was traced of this process and its children, beside what the model judges */
 
+/* Newer kernels have all paging domains from one function of the driver. */
+#if __has_include("kvm_syscalls.h")
+#define ALLOC_DOMAIN	"domain_alloc_paging_flags"
+#else
+#define ALLOC_DOMAIN	"domain_alloc_user"
+#endif
+
 static const char * const probes[] = {
 	"r512:" TRACED "/coherent vfio_file_enforced_coherent ret=$retval:u8",
+#if !__has_include("kvm_syscalls.h")
 	"r512:" TRACED "/domain iommu_paging_domain_alloc domain=$retval",
+#endif
 	"r512:" TRACED "/pin pin_user_pages_fast n=$retval:s32",
 	"r512:" TRACED "/pin pin_user_pages_remote n=$retval:s32",
 #ifdef __x86_64__
-	"r512:" TRACED "/domain intel_iommu_domain_alloc_user domain=$retval",
-	"r512:" TRACED "/domain amd_iommu_domain_alloc_user domain=$retval",
+	"r512:" TRACED "/domain intel_iommu_" ALLOC_DOMAIN " domain=$retval",
+	"r512:" TRACED "/domain amd_iommu_" ALLOC_DOMAIN " domain=$retval",
 	"p:" TRACED "/register kvm_arch_register_noncoherent_dma",
 	"p:" TRACED "/unregister kvm_arch_unregister_noncoherent_dma",
 #else
-	"r512:" TRACED "/domain arm_smmu_domain_alloc_user domain=$retval",
+	"r512:" TRACED "/domain arm_smmu_" ALLOC_DOMAIN " domain=$retval",
 #endif
 };
 
