@@ -3,7 +3,10 @@
 #ifndef __MM_MEMTYPE_TEST_BASE_H
 #define __MM_MEMTYPE_TEST_BASE_H
 
-#if __has_include("linux/pfn_t.h")
+#include <linux/export.h>
+
+/* A kernel that has this has no pfn_t any more. */
+#ifndef EXPORT_SYMBOL_FOR_MODULES
 #include <linux/pfn_t.h>
 
 #define memtype_test_frame(pfn)	__pfn_to_pfn_t(pfn, PFN_DEV)

@@ -10,7 +10,7 @@
 #include "processor.h"
 
 /* Whether this is the older one */
-#if !__has_include("kvm_syscalls.h")
+#ifndef SELFTEST_KVM_SYSCALLS_H
 #define gva_t			vm_vaddr_t
 #define pin_self_to_cpu		kvm_pin_this_task_to_pcpu
 

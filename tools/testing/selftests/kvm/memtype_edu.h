@@ -102,7 +102,7 @@ static inline void guest_dma(void)
 /* What was traced of this process and its children, beside what the model judges */
 
 /* Newer kernels have all paging domains from one function of the driver. */
-#if __has_include("kvm_syscalls.h")
+#ifdef SELFTEST_KVM_SYSCALLS_H
 #define ALLOC_DOMAIN	"domain_alloc_paging_flags"
 #else
 #define ALLOC_DOMAIN	"domain_alloc_user"
@@ -110,7 +110,7 @@ static inline void guest_dma(void)
 
 static const char * const probes[] = {
 	"r512:" TRACED "/coherent vfio_file_enforced_coherent ret=$retval:u8",
-#if !__has_include("kvm_syscalls.h")
+#ifndef SELFTEST_KVM_SYSCALLS_H
 	"r512:" TRACED "/domain iommu_paging_domain_alloc domain=$retval",
 #endif
 	"r512:" TRACED "/pin pin_user_pages_fast n=$retval:s32",

@@ -7,7 +7,7 @@
 #include "svm_util.h"
 #include "vmx.h"
 
-#if !__has_include("kvm_syscalls.h")
+#ifndef SELFTEST_KVM_SYSCALLS_H
 /* The functions of these names take the top of a stack. */
 #define prepare_vmcs(vmx, rip)		((prepare_vmcs)(vmx, rip, NULL))
 #define generic_svm_setup(svm, rip)	((generic_svm_setup)(svm, rip, NULL))
