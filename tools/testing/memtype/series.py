@@ -22,7 +22,7 @@ import mutate
 import settings
 import tables
 import tree
-from results import KUNIT
+from results import GOOD, KUNIT
 from settings import ARCHES, BUILD, OUT, REPO, SENDER, TREES, fail, say
 from tree import git
 
@@ -114,8 +114,8 @@ def lines(commit: str) -> int:
 
 
 def too_long(steps: list[Step]) -> list[str]:
-    return [f"{step.patch.name}: {lines(step.commit)} lines" for step in steps
-            if lines(step.commit) > MOST_LINES]
+    return [f"{step.patch.name}: {added} lines" for step in steps
+            if (added := lines(step.commit)) > MOST_LINES]
 
 
 def cover_letter(template: str, onto: tree.Base, steps: list[Step]) -> str:
@@ -188,9 +188,8 @@ def try_step(step: Step, arch: str, machines: dict[str, tables.Machine],
         return str(error)
     if not step.last:
         return ""
-    run, results = matrix.run_one(machines[BOOTED[arch]], tests, image, progress, OUT / "bisect")
-    del run
-    failed = [result for result in results if result.status not in ("pass", "skip")]
+    _, results = matrix.run_one(machines[BOOTED[arch]], tests, image, progress, OUT / "bisect")
+    failed = [result for result in results if result.status not in GOOD]
     return f"{failed[0].suite}: {failed[0].test}: {failed[0].reason}" if failed else ""
 
 
