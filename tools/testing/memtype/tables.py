@@ -146,10 +146,13 @@ def all_tests(machines: dict[str, Machine]) -> list[Test]:
             if name not in machines:
                 fail(f"{where}: unknown machine {name}")
         rows, skips = values.pop("rows", {}), values.pop("skips", {})
+        fails = {name: why if isinstance(why, str) else why.get(settings.BASE, "")
+                 for name, why in values.pop("fails", {}).items()}
         on = [name for name, item in machines.items() if runs_on(values, item)
               and (name in values.get("machines", ())
                    or (name, values.get("suite")) not in direct)]
         test: Test = checked(Test, where, {**values, "machines": on})
+        test.fails = {name: why for name, why in fails.items() if why}
         test.program = test.program or test.suite
         test.rows = {row: {name: value for name, value in expectation(
             f"{where}: row {row}", wanted, machines).items() if not lacks(machines[name], row)}
@@ -176,17 +179,17 @@ def check_test(where: str, test: Test, taken: set[tuple[str, str]]) -> None:
 
 def expectation(where: str, wanted: dict[str, Any],
                 machines: dict[str, Machine]) -> dict[str, str]:
-    """What is expected, by machine: what its own name says or else what it is like; under
-    KERNEL=base the table `base` goes first. Empty means that the machine does not have it."""
-    base = wanted.pop("base", {})
-    for name in [*wanted, *base]:
+    """What is expected, by machine: what its own name says or else what it is like. The table
+    `base` goes first under KERNEL=base, then that of BASE=, by its name. Empty means that the
+    machine does not have it."""
+    own = {name: wanted.pop(name, {}) for name in ("base", *settings.BASES)}
+    for name in [name for table in (wanted, *own.values()) for name in table]:
         if name not in machines:
             fail(f"{where}: unknown machine {name}")
+    tables = [*([own["base"]] if settings.KERNEL == "base" else []), own[settings.BASE], wanted]
     found = {}
     for name, machine in machines.items():
-        values = [table[like]
-                  for table in ([base, wanted] if settings.KERNEL == "base" else [wanted])
-                  for like in machine.family if like in table]
+        values = [table[like] for table in tables for like in machine.family if like in table]
         if values and values[0]:
             found[name] = values[0]
     return found

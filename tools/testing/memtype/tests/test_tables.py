@@ -151,6 +151,27 @@ class Tables(unittest.TestCase):
         self.assertEqual(self.read(text, "base")[0].rows["guest WC"],
                          {"x86-intel": "forced", "x86-amd": "WC"})
 
+    def test_expectations_by_base(self) -> None:
+        """What one base shows otherwise is in a table of its own, for rows, skips and failures."""
+        first, other = list(settings.BASES)
+        text = ('[[test]]\nsuite = "a"\n'
+                f'fails = {{ every = "e", one."{first}" = "f" }}\n'
+                f'skips."t" = {{ x86-amd = "no device", "{other}" = {{ x86-amd = "" }} }}\n'
+                'rows.r = { x86-amd = "WC", x86-intel = "WC", base.x86-amd = "UC", '
+                f'"{other}" = {{ x86-intel = "WB", x86-amd = "WB" }} }}')
+        for base, kernel, rows, skips, fails in (
+                (first, "patched", ("WC", "WC"), {"t": "no device"}, {"every": "e", "one": "f"}),
+                (other, "patched", ("WB", "WB"), {}, {"every": "e"}),
+                (other, "base", ("UC", "WB"), None, {"every": "e"})):
+            with mock.patch.object(settings, "BASE", base):
+                test, = self.read(text, kernel)
+            found = test.rows["r"]
+            self.assertEqual((found["x86-amd"], found["x86-intel"]), rows)
+            self.assertEqual(test.skips.get("x86-amd"), skips)
+            self.assertEqual(test.fails, fails)
+        with self.assertRaisesRegex(Error, "unknown machine vax"):
+            self.read(f'[[test]]\nsuite = "a"\nrows.r."{other}".vax = "WB"')
+
     def test_base_has_no_such_test(self) -> None:
         text = '[[test]]\nsuite = "a"\n[[test]]\nsuite = "b"\nbase = false'
         for kernel, suites in (("patched", ["a", "b"]), ("base", ["a"])):
