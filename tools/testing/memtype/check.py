@@ -61,7 +61,7 @@ WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
          r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
          r"tools/testing/memtype/vfio_user/[a-z_]+\.[ch]",
          r"tools/testing/memtype/configs/[a-z0-9_.]+\.config",
-         r"tools/testing/memtype/mutations/[a-z0-9-]+\.patch",
+         r"tools/testing/memtype/mutations/([0-9.]+/)?[a-z0-9-]+\.patch",
          r"tools/testing/memtype/tests/([a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
 # Before and after the sample of a report in README.md.
 SAMPLE = "<!-- a sample of the report; make test compares it with its own -->"
@@ -176,16 +176,19 @@ def option_off(arch: str) -> list[str]:
 
 
 def other_bases() -> list[str]:
-    """Of the bases that this run is not for: hooks that do not apply, sources that do not compile
-    or of which gcc warns."""
+    """Of the bases that this run is not for: hooks and mutations that do not apply, sources that do
+    not compile or of which gcc warns."""
     return [line for name in settings.BASES if name != settings.BASE and not settings.KSRC
             for line in run([sys.executable, "-B", HERE / "check.py", "compile"],
                             env={**os.environ, "BASE": name})]
 
 
 def compile_sources() -> None:
-    """Lay the tree, and compile the directories that our sources are in, for each architecture."""
+    """Lay the tree, check the trailers, and compile the directories that our sources are in, for
+    each architecture."""
     tree.lay("patched")
+    if problems := trailers():
+        settings.fail("\n".join(problems))
     for arch in ARCHES:
         out = BUILD / "check" / f"{arch}-compile"
         build.configure(arch, out)

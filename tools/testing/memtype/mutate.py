@@ -92,12 +92,14 @@ def chosen(names: list[str]) -> list[str]:
 
 
 def mutations() -> list[Path]:
-    return sorted(MUTATIONS.glob("*.patch"))
+    """Those for each base, and those that change what differs between bases."""
+    return sorted([*MUTATIONS.glob("*.patch"), *(MUTATIONS / settings.BASE).glob("*.patch")],
+                  key=lambda path: path.name)
 
 
 def read_hook(patch: Path, machines: dict[str, tables.Machine], tests: list[Test]) -> Hook:
     """Reads the trailer; what it names must exist."""
-    trailer = "Red-with" if patch.parent == MUTATIONS else "Red-without"
+    trailer = "Red-with" if patch.is_relative_to(MUTATIONS) else "Red-without"
     found = re.findall(rf"^{trailer}: *(.*?) *$", patch.read_text().split("\n---\n")[0], re.M)
     if len(found) != 1:
         fail(f"{patch.name} must have one trailer “{trailer}:”, and has {len(found)}")

@@ -20,6 +20,7 @@ from unittest import mock
 import build
 import matrix
 import mutate
+import settings
 import tree
 from results import CRASH, FAIL, NOT_RUN, PASS, PROGRAM, SKIP, TIMEOUT, Result
 from settings import ARCHES, TREES, Error
@@ -233,6 +234,15 @@ class Mutate(unittest.TestCase):
         result = json.loads((self.out / "mutate.json").read_text())["results"][0]
         self.assertEqual((result["hook"], result["trailer"]),
                          ("defect.patch", f"Red-with: {FIRST}"))
+
+    def test_mutation_of_one_base(self) -> None:
+        self.mutation(FIRST)
+        own = mutate.MUTATIONS / settings.BASE
+        own.mkdir()
+        (mutate.MUTATIONS / "defect.patch").rename(own / "defect.patch")
+        self.assertEqual(self.run_mutate("defect*"), (0, [("red", "fail: why fail")]))
+        own.rename(mutate.MUTATIONS / "1.0")
+        self.assertEqual(mutate.mutations(), [])
 
     def test_mutation_that_nothing_catches(self) -> None:
         self.mutation(FIRST)
