@@ -87,7 +87,7 @@ def compose(onto: tree.Base) -> list[Step]:
         for name in group.patches:
             if files[name]:
                 tree.add_files(index, files[name])
-            commit = tree.commit_patch(commit, index, onto.patches / name, who)
+            commit = tree.commit_patch(commit, index, onto.patches / name, who, mailed=True)
             steps.append(Step(onto.patches / name, group.title, commit,
                               name == group.patches[-1]))
     check_end(onto, commit, [file for brought in files.values() for file in brought])

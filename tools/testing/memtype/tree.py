@@ -248,10 +248,10 @@ def has_diff(patch: Path) -> bool:
     return "\ndiff --git " in patch.read_bytes().decode()
 
 
-def commit_patch(parent: str, index: Path, patch: Path, sender: tuple[str, str] | None = None
-                 ) -> str:
+def commit_patch(parent: str, index: Path, patch: Path, sender: tuple[str, str] | None = None,
+                 mailed: bool = False) -> str:
     """Applies one patch to the index, with no fuzz, and commits it under its own author, or as of
-    a sender's name and address."""
+    a sender's name and address. What is mailed does not name the tests of this repository."""
     with tempfile.TemporaryDirectory() as scratch:
         message, diff = Path(scratch) / "message", Path(scratch) / "diff"
         # Not in text mode: a hook may be into a file with CRLF line ends.
@@ -265,6 +265,8 @@ def commit_patch(parent: str, index: Path, patch: Path, sender: tuple[str, str] 
             hunks = "".join(f"\n  {name}: the hunk at line {line}" for name, line in where)
             fail(f"{patch} does not apply (fuzz 0):{hunks or f' {error}'}")
         body = message.read_text()
+    if mailed:
+        body = re.sub(r"^Red-without:.*\n", "", body, flags=re.M)
     name, email = head["Author"], head["Email"]
     if sender:
         body = body.replace(f"Signed-off-by: {name} <{email}>", "Signed-off-by: {} <{}>".format(

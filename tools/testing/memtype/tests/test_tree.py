@@ -308,7 +308,7 @@ class Tree(unittest.TestCase):
         first = (patches / "0001-mm-hook-in-the-first.patch").read_text()
         (patches / "0003-tools.patch").write_text(
             first.split("Subject: ")[0] + "Subject: [PATCH] tools: Add them\n\nA runner.\n\n"
-            "Signed-off-by: Dev <dev@example.org>\n---\n")
+            "Red-without: build\nSigned-off-by: Dev <dev@example.org>\n---\n")
         (patches / "series").write_text("# mm\n0001-mm-hook-in-the-first.patch\n\n"
                                         "# test instruments\n0002-mm-hook-in-an-instrument.patch\n"
                                         "0003-tools.patch\n")
@@ -330,8 +330,9 @@ class Tree(unittest.TestCase):
                          self.git(self.linux, "rev-parse", "HEAD^{tree}"))
         self.assertEqual(self.git(clone, "show", "--name-only", "--format=%s", "HEAD~2"),
                          "mm: Hook in the first\n\nmm/Kconfig\nmm/new.c")
-        self.assertIn("tools: Add them\n\nA runner.",
-                      self.git(clone, "log", "-1", "--format=%B"))
+        # Whoever gets it has none of our tests.
+        self.assertEqual(self.git(clone, "log", "-1", "--format=%B"),
+                         "tools: Add them\n\nA runner.\n\nSigned-off-by: Dev <dev@example.org>")
 
     def test_series_of_a_sender(self) -> None:
         self.series(SENDER="Me Myself <me@example.org>")
