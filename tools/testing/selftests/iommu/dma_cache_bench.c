@@ -504,7 +504,7 @@ static void map_twice(const struct space *space, size_t size, bool sparse, int o
 TEST_F(killed, at_random)
 {
 	const struct sched_param param = { .sched_priority = 1 }, normal = {};
-	size_t all = variant->size / getpagesize(), first, cleaned;
+	size_t all = variant->size / getpagesize(), first, cleaned, most = 0;
 	struct dma_cache_counters before, after;
 	uint64_t took[2], killed, chunk;
 	unsigned int point, percent;
@@ -553,10 +553,13 @@ TEST_F(killed, at_random)
 		/* What is mapped is unmapped, and one chunk may have begun. */
 		chunk = took[0] / (variant->size / SZ_2M);
 		EXPECT_LE(killed, took[1] + 2 * chunk);
-		EXPECT_LT(0, cleaned);
 		EXPECT_LT(cleaned, all);
+		most = cleaned > most ? cleaned : most;
 		EXPECT_LE(after.flush.pages - before.flush.pages - first, cleaned);
 	}
+	/* A kernel that can be preempted may have been pinning at one point, not at all of them. */
+	if (first)
+		EXPECT_LT(0, most);
 }
 
 static struct sleeper {
