@@ -55,15 +55,15 @@ class Emulator:
             pass
         return self.cpu_time
 
-    def waited(self) -> float:
-        """Seconds that its threads, as far as they are there, waited for a CPU."""
-        total = 0
+    def waited(self) -> dict[str, float]:
+        """Seconds that each of its threads, as far as they are there, waited for a CPU."""
+        found = {}
         for path in self.proc.glob("task/*/schedstat"):
             try:
-                total += int(path.read_text().split()[1])
+                found[path.parent.name] = int(path.read_text().split()[1]) / 1e9
             except (OSError, IndexError):
                 continue    # that thread has ended, or the kernel does not count
-        return total / 1e9
+        return found
 
     def waits_for_disk(self) -> bool:
         """Whether one of its threads is in an uninterruptible sleep."""
@@ -152,7 +152,9 @@ class Pulse:
         silence = time.monotonic() - self.since
         if silence < SILENCE or self.looks < LOOKS:
             return False
-        free = silence - (self.emulator.waited() - self.waited)
+        # One of its threads waits no longer than the silence lasts; all of them together may.
+        free = silence - max((seconds - self.waited.get(thread, 0.0)
+                              for thread, seconds in self.emulator.waited().items()), default=0.0)
         idle = min(IDLE * slowness, MAX_IDLE) * free
         if self.emulator.cpu() - self.used < idle and not self.emulator.waits_for_disk():
             return True

@@ -200,7 +200,8 @@ class Ends(unittest.TestCase):
                                  lambda suite, what: None)
         self.boot.emulator = mock.Mock()
         self.boot.emulator.process.returncode = 1
-        self.boot.emulator.cpu.return_value = self.boot.emulator.waited.return_value = 0.0
+        self.boot.emulator.cpu.return_value = 0.0
+        self.boot.emulator.waited.return_value = {}
         self.boot.pulse = emulator.Pulse(self.boot.emulator)
 
     def end(self, trace: str, log: str) -> str:
