@@ -165,14 +165,28 @@ def bisect() -> int:
     for arch in ARCHES:         # for what machines boot with
         matrix.build_for(arch, "")
     bad = 0
-    for step in [step for step in steps if step.patch.name in wanted]:
+    good: set[str] = set()      # the architectures that the commit before was good for
+    for step in steps:
+        if step.patch.name not in wanted:
+            good.clear()
+            continue
         with mutate.checked_out(step.commit):
             for arch in ARCHES:
-                problem = try_step(step, arch, machines, tests, progress)
+                same = arch in good and not step.last and not concerns(step, arch)
+                problem = "" if same else try_step(step, arch, machines, tests, progress)
                 bad += bool(problem)
-                progress(step.patch.name, arch, problem or "good")
+                (good.discard if problem else good.add)(arch)
+                progress(step.patch.name, arch,
+                         problem or ("good: as the one before" if same else "good"))
     say(f"bisect: {len(wanted) * len(ARCHES) - bad} of {len(wanted) * len(ARCHES)} builds good")
     return 1 if bad else 0
+
+
+def concerns(step: Step, arch: str) -> bool:
+    """Whether a commit changes what a kernel for an architecture is built from."""
+    others = tuple(f"arch/{other.kernel}/" for name, other in ARCHES.items() if name != arch)
+    changed = git("diff", "--name-only", f"{step.commit}~", step.commit).splitlines()
+    return any(not name.startswith(("Documentation/", "tools/", *others)) for name in changed)
 
 
 def try_step(step: Step, arch: str, machines: dict[str, tables.Machine],
