@@ -166,8 +166,9 @@ static void kvm_memtype_dax_test(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, kvm_arch_memtype_host(kvm, &dax).mmio);
 	KUNIT_EXPECT_TRUE(test, kvm_arch_memtype_host(kvm, &device).mmio);
 	kvm->memtype.policy = KVM_MEMTYPE_POLICY_LEGACY;
-	KUNIT_EXPECT_TRUE(test, kvm_arch_memtype_host(kvm, &dax).mmio);
-	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_cached_mmio(kvm), KVM_MEMTYPE_MMIO_UC);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_host(kvm, &dax).mmio, KVM_MEMTYPE_LEGACY_IS_DEVICE);
+	KUNIT_EXPECT_EQ(test, kvm_arch_memtype_cached_mmio(kvm) == KVM_MEMTYPE_MMIO_UC,
+			KVM_MEMTYPE_LEGACY_IS_DEVICE);
 }
 
 static struct kunit_case kvm_memtype_arm64_cases[] = {
