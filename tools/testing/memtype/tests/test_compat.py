@@ -37,6 +37,12 @@ class Compare(unittest.TestCase):
         same = matrix_json(("a", "pass"), ("b", "fail"), ("c", "skip"))
         self.assertEqual(self.differences(same, same), [])
 
+    def test_mended(self) -> None:
+        """What the base is expected to fail, and passes with our patches, is no difference."""
+        one, other = matrix_json(("a", "xfail")), matrix_json(("a", "pass"))
+        self.assertEqual(self.differences(one, other), [])
+        self.assertEqual(self.differences(other, one), [("m", "s", "a", "pass", "xfail")])
+
     def test_other_status(self) -> None:
         for one, other in (("pass", "fail"), ("fail", "pass"), ("pass", "skip"),
                            ("fail", "timeout")):

@@ -155,14 +155,14 @@ class Tables(unittest.TestCase):
         """What one base shows otherwise is in a table of its own, for rows, skips and failures."""
         first, other = list(settings.BASES)
         text = ('[[test]]\nsuite = "a"\n'
-                f'fails = {{ every = "e", one."{first}" = "f" }}\n'
+                f'fails = {{ every = "e", one."{first}" = "f", mended.base."{other}" = "m" }}\n'
                 f'skips."t" = {{ x86-amd = "no device", "{other}" = {{ x86-amd = "" }} }}\n'
                 'rows.r = { x86-amd = "WC", x86-intel = "WC", base.x86-amd = "UC", '
                 f'"{other}" = {{ x86-intel = "WB", x86-amd = "WB" }} }}')
         for base, kernel, rows, skips, fails in (
                 (first, "patched", ("WC", "WC"), {"t": "no device"}, {"every": "e", "one": "f"}),
                 (other, "patched", ("WB", "WB"), {}, {"every": "e"}),
-                (other, "base", ("UC", "WB"), None, {"every": "e"})):
+                (other, "base", ("UC", "WB"), None, {"every": "e", "mended": "m"})):
             with mock.patch.object(settings, "BASE", base):
                 test, = self.read(text, kernel)
             found = test.rows["r"]
