@@ -507,7 +507,7 @@ static const struct way by_iommufd = {
 
 static const struct way by_type1 = {
 	.name = "type1", .file = "/dev/vfio/vfio", .type1 = true,
-	.steps = type1_steps, .nr = ARRAY_SIZE(type1_steps), .probed = 2,
+	.steps = type1_steps, .nr = ARRAY_SIZE(type1_steps), .probed = PROBE,
 };
 
 /* A VM, and a new IOMMUFD or a container, but no step done yet */
