@@ -56,8 +56,9 @@ DEVICE = BUILD / "vfio-user"
 DEVICE_SOURCES = [f"tools/testing/memtype/vfio_user/{name}.c" for name in ("server", "no_snoop")]
 # Where they are built from, for every kernel.
 SELFTESTS = TREES["patched"] / "tools/testing/selftests"
-# The directories of upstream's selftests that are ours to run, and what their Makefiles list.
-UPSTREAM = ("kvm", "iommu")
+# The directories of upstream's selftests that are ours to run, if the base has them, and what their
+# Makefiles list.
+UPSTREAM = ("kvm", "iommu", "vfio")
 UPSTREAM_LISTS = ("$(TEST_GEN_PROGS)", "$(TEST_GEN_PROGS_EXTENDED)", "$(TEST_PROGS)",
                   "$(TEST_PROGS_EXTENDED)")
 # How the names of kernel files end that are tests, or what tests use.
@@ -266,7 +267,7 @@ def device() -> None:
 def upstream_programs(arch: str) -> list[str]:
     """The programs of upstream's Makefiles, as <directory>/<program>, by their own word."""
     found = []
-    for directory in UPSTREAM:
+    for directory in filter(lambda name: (SELFTESTS / name).is_dir(), UPSTREAM):
         listed = output(["make", "-s", "-C", SELFTESTS / directory, f"ARCH={arch}",
                          f"CROSS_COMPILE={ARCHES[arch].cross}", "OUTPUT=/out", "--eval",
                          f"memtype-list: ; @echo {' '.join(UPSTREAM_LISTS)}", "memtype-list"]

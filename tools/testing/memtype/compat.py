@@ -33,6 +33,7 @@ def measure() -> None:
         fail("make compat runs upstream's suites on " + ", ".join(
             name for name, item in tables.all_machines().items() if item.compat))
     for item in machines.values():
+        item.cmdline = f"{item.cmdline} {item.compat_cmdline}".strip()
         if item.compat_tcg:
             item.command = re.sub(r"-accel \S+", f"-accel {item.compat_tcg}", item.command)
     matrix.run_matrix(machines, tests, OUT / "compat" / KERNEL)

@@ -17,7 +17,7 @@ UPSTREAM = [name for name in ("upstream.toml", f"upstream_{settings.BASE.replace
             if (settings.HERE / name).exists()]
 TESTS = ["tests.toml", *UPSTREAM]
 # What a machine does not take over from the one that it is like.
-OWN = ("compat", "compat_tcg", "bench", "optional", "by_name")
+OWN = ("compat", "compat_tcg", "compat_cmdline", "bench", "optional", "by_name")
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Machine:
     config: str = ""
     compat: bool = False
     compat_tcg: str = ""
+    compat_cmdline: str = ""
     bench: list[str] = field(default_factory=list)
     coherent: bool = False
     optional: bool = False

@@ -112,6 +112,8 @@ class Selection(unittest.TestCase):
         self.assertEqual(out.parts[-2], "compat")
         self.assertIn("-accel tcg,thread=single -smp 2", machines["x86-amd"].command)
         self.assertIn("-accel tcg -smp 2", tables.all_machines()["x86-amd"].command)
+        self.assertIn(" vfio-pci.ids=", machines["x86-amd"].cmdline)
+        self.assertNotIn("vfio-pci.ids", tables.all_machines()["x86-amd"].cmdline)
 
     def test_slow_programs_are_built(self) -> None:
         """Those of tests that only make compat runs."""
