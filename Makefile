@@ -67,7 +67,7 @@ bench: setup	## Count what guest faults, queries and DMA mappings cost, time cac
 	@$(PYTHON) $(TOOLS)/bench.py report
 
 .PHONY: compat
-compat: setup	## Run upstream's KVM and IOMMUFD selftests with and without our patches, print what differs
+compat: setup	## Run upstream's KVM, IOMMUFD and VFIO selftests with and without our patches, print what differs
 	@KERNEL=base $(PYTHON) $(TOOLS)/compat.py measure
 	@KERNEL=patched $(PYTHON) $(TOOLS)/compat.py measure
 	@$(PYTHON) $(TOOLS)/compat.py report
