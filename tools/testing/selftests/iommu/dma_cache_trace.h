@@ -68,6 +68,9 @@ static const char * const driver_probes[] = {
 #ifdef __x86_64__
 	"r512:" TRACED "/sync intel_iommu_tlb_sync domain=$arg1",
 	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency domain=$arg1 ret=$retval:u8",
+	/* One for each kind of page table, in newer kernels */
+	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency_ss domain=$arg1 ret=$retval:u8",
+	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency_fs domain=$arg1 ret=$retval:u8",
 	"r512:" TRACED "/sync amd_iommu_iotlb_sync domain=$arg1",
 	"r512:" TRACED "/enforced amd_iommu_enforce_cache_coherency domain=$arg1 ret=$retval:u8",
 #else

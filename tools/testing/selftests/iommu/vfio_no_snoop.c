@@ -85,7 +85,37 @@ struct device {
 	uint32_t id;
 	uint64_t config;
 	uint32_t *registers;	/* of one that is a process */
+	const void *token;	/* of a virtual function: what the user of the physical one set */
 };
+
+/* The device's own file asks for no token in older kernels. */
+static int bind_with_token(struct device *d)
+{
+	struct vfio_device_bind_iommufd cmd = {
+		.argsz = sizeof(cmd), .iommufd = d->iommufd,
+#ifdef VFIO_DEVICE_BIND_FLAG_TOKEN
+		.flags = VFIO_DEVICE_BIND_FLAG_TOKEN, .token_uuid_ptr = (uintptr_t)d->token,
+#endif
+	};
+	int ret = call(d->fd, VFIO_DEVICE_BIND_IOMMUFD, &cmd);
+
+	d->id = cmd.out_devid;
+	return ret;
+}
+
+static int set_token(struct device *d, const void *token)
+{
+	struct {
+		struct vfio_device_feature head;
+		uint8_t token[16];
+	} set = {
+		.head.argsz = sizeof(set),
+		.head.flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+	};
+
+	memcpy(set.token, token, sizeof(set.token));
+	return call(d->fd, VFIO_DEVICE_FEATURE, &set);
+}
 
 static int device_open(struct device *d, const char *name)
 {
@@ -97,7 +127,7 @@ static int device_open(struct device *d, const char *name)
 	d->fd = vfio_open(name);
 	if (d->iommufd < 0 || d->fd < 0)
 		return d->fd < 0 ? d->fd : -errno;
-	return vfio_bind_iommufd(d->fd, d->iommufd, &d->id) ?:
+	return (d->token ? bind_with_token(d) : vfio_bind_iommufd(d->fd, d->iommufd, &d->id)) ?:
 	       vfio_region(d->fd, VFIO_PCI_CONFIG_REGION_INDEX, &d->config, NULL);
 }
 
@@ -326,11 +356,12 @@ TEST_F(pci, obeys_no_more)
 TEST_F(pci, virtual)
 {
 	const char *pf = functions[VFIO_PCI_MOCK_PF], *vf = functions[VFIO_PCI_MOCK_VF];
-	struct device *d = &self->device, v = { .fd = -1, .iommufd = -1 };
+	struct device *d = &self->device, v = { .fd = -1, .iommufd = -1, .token = "a secret of both" };
 
 	ASSERT_EQ(0, vfio_bind(pf));
 	ASSERT_EQ(0, write_of(pf, "sriov_numvfs", "1"));
 	ASSERT_EQ(0, device_open(d, pf));
+	ASSERT_EQ(0, set_token(d, v.token));
 	EXPECT_EQ(NO_SNOOP, NO_SNOOP & real(pf, DEVCTL));
 	EXPECT_EQ(0, declare(vf, "no-snoop-off"));
 	EXPECT_EQ(0, NO_SNOOP & real(pf, DEVCTL));
