@@ -41,6 +41,7 @@ static int trace_pipe = -1, trace_marker = -1, kernel_log = -1;
 /* Of arguments of functions: ORDER_LIST struct pages, and indexes of an iopt_pages */
 #define LIST(n)		" pages=+0($arg" #n "):x64[64]"
 #define INDEXES(a, b)	" first=$arg" #a " last=$arg" #b
+#define ENFORCED	" domain=$arg1 ret=$retval:u8"
 
 static const char * const order_probes[] = {
 	"p:" TRACED "/map iommu_map domain=$arg1 iova=$arg2 paddr=$arg3 size=$arg4 prot=$arg5",
@@ -64,15 +65,15 @@ static const char * const driver_probes[] = {
 	LIST(2),
 	"p:" TRACED "/access_end iopt_noncoherent_unpin object=$arg1" INDEXES(2, 3),
 	"r512:" TRACED "/sync mock_shadow_iotlb_sync domain=$arg1",
-	"r512:" TRACED "/enforced mock_shadow_enforce domain=$arg1 ret=$retval:u8",
+	"r512:" TRACED "/enforced mock_shadow_enforce" ENFORCED,
 #ifdef __x86_64__
 	"r512:" TRACED "/sync intel_iommu_tlb_sync domain=$arg1",
-	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency domain=$arg1 ret=$retval:u8",
+	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency" ENFORCED,
 	/* One for each kind of page table, in newer kernels */
-	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency_ss domain=$arg1 ret=$retval:u8",
-	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency_fs domain=$arg1 ret=$retval:u8",
+	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency_ss" ENFORCED,
+	"r512:" TRACED "/enforced intel_iommu_enforce_cache_coherency_fs" ENFORCED,
 	"r512:" TRACED "/sync amd_iommu_iotlb_sync domain=$arg1",
-	"r512:" TRACED "/enforced amd_iommu_enforce_cache_coherency domain=$arg1 ret=$retval:u8",
+	"r512:" TRACED "/enforced amd_iommu_enforce_cache_coherency" ENFORCED,
 #else
 	"r512:" TRACED "/sync arm_smmu_iotlb_sync domain=$arg1",
 #endif

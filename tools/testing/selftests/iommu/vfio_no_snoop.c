@@ -356,7 +356,9 @@ TEST_F(pci, obeys_no_more)
 TEST_F(pci, virtual)
 {
 	const char *pf = functions[VFIO_PCI_MOCK_PF], *vf = functions[VFIO_PCI_MOCK_VF];
-	struct device *d = &self->device, v = { .fd = -1, .iommufd = -1, .token = "a secret of both" };
+	struct device *d = &self->device, v = {
+		.fd = -1, .iommufd = -1, .token = "a secret of both",
+	};
 
 	ASSERT_EQ(0, vfio_bind(pf));
 	ASSERT_EQ(0, write_of(pf, "sriov_numvfs", "1"));
