@@ -50,7 +50,9 @@ HEADERS = {"iommu": [f"tools/testing/memtype/iommufd_{settings.BASE.replace('.',
                      "tools/testing/selftests/memtype/no_timeout.h",
                      "tools/testing/memtype/vfio_user/no_snoop.h",
                      "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h",
-                     "drivers/vfio/vfio_pci_mock.h"]}
+                     "drivers/vfio/vfio_pci_mock.h"],
+           "vfio": ["tools/testing/memtype/vfio_7_3.h",
+                    "tools/testing/selftests/memtype/no_timeout.h"]}
 # Of this machine itself: the process that is a device of some emulated ones.
 DEVICE = BUILD / "vfio-user"
 DEVICE_SOURCES = [f"tools/testing/memtype/vfio_user/{name}.c" for name in ("server", "no_snoop")]
@@ -230,6 +232,8 @@ def selftest_programs(arch: str, out: Path, wanted: list[Path], what: str, *word
                                      [headers, *(usr / "include" for usr in libraries)]),
          "LDFLAGS=" + " ".join(["-pthread -no-pie -static", *(
              f"-L{path}" for usr in libraries for path in usr.glob("lib/*-linux-gnu"))]),
+         # Where there is a library beside the programs, CFLAGS is not taken from outside.
+         f"--eval=%_test.o: EXTRA_CFLAGS = {first}",
          *words, *[out / path for path in wanted], CFLAGS=first + cflags,
          LOCAL_HDRS=" ".join(local))
     return log
