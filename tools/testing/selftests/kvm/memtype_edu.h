@@ -101,7 +101,10 @@ static inline void guest_dma(void)
 
 /* What was traced of this process and its children, beside what the model judges */
 
-/* Newer kernels have all paging domains from one function of the driver. */
+/*
+ * Newer kernels have all paging domains from one function of the driver, also those of the DMA
+ * API, of which a device that comes back gets a new one.
+ */
 #ifdef SELFTEST_KVM_SYSCALLS_H
 #define ALLOC_DOMAIN	"domain_alloc_paging_flags"
 #else
@@ -110,7 +113,9 @@ static inline void guest_dma(void)
 
 static const char * const probes[] = {
 	"r512:" TRACED "/coherent vfio_file_enforced_coherent ret=$retval:u8",
-#ifndef SELFTEST_KVM_SYSCALLS_H
+#ifdef SELFTEST_KVM_SYSCALLS_H
+	"p:" TRACED "/default iommu_get_dma_cookie domain=$arg1",
+#else
 	"r512:" TRACED "/domain iommu_paging_domain_alloc domain=$retval",
 #endif
 	"r512:" TRACED "/pin pin_user_pages_fast n=$retval:s32",
@@ -172,6 +177,8 @@ static inline void take(struct order *o, const char *line)
 			change_domain(o, 0, domain);
 			seen.allocated++;
 		}
+	} else if (IS("default")) {
+		change_domain(o, order_field(o, event, "domain"), 0);
 	} else {
 		if (IS("free"))
 			change_domain(o, order_field(o, event, "domain"), 0);
