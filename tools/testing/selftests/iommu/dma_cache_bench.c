@@ -365,7 +365,9 @@ static void expect_instructions(struct __test_metadata *_metadata, const char *w
 	printf("# %s: %lu lines and %lu instructions a page\n", what, work->lines / work->pages,
 	       work->ns / work->pages);
 	EXPECT_LE(FOUR_LINES * work->lines, 4 * work->ns);
-	EXPECT_GT(FOUR_LINES * work->lines * 5 / 4, 4 * work->ns);
+	/* The checks of CONFIG=debug are counted as well. */
+	if (access("/proc/lockdep", F_OK))
+		EXPECT_GT(FOUR_LINES * work->lines * 5 / 4, 4 * work->ns);
 }
 
 TEST_F(ioas, lines_are_executed)
