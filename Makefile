@@ -76,6 +76,10 @@ compat: setup	## Run upstream's KVM, IOMMUFD and VFIO selftests with and without
 vmm: setup	## Run Debian's own QEMU, with Linux in it, on the patched kernel; results in OUT/vmm
 	@CONFIG=vmm OUT='$(or $(OUT),out)/vmm' $(PYTHON) $(TOOLS)/matrix.py matrix
 
+.PHONY: qemu
+qemu: setup	## Build a QEMU that asks KVM for memory types, of Debian's source; BUILD/qemu
+	@$(PYTHON) $(TOOLS)/qemu.py make
+
 .PHONY: selftests-tar
 selftests-tar: setup	## Pack our selftests for real hardware, for each architecture
 	@$(PYTHON) $(TOOLS)/tarball.py write
@@ -115,8 +119,9 @@ refresh:	## Turn the commits of BUILD/linux back into overlay files and patches
 
 .PHONY: setup
 setup:		## Print what is needed and install missing packages
-	@$(TOOLS)/setup.sh matrix $(if $(filter test check unit mutate,$(MAKECMDGOALS)),test) \
-		$(sort $(filter vmm,$(MAKECMDGOALS) $(CONFIG)))
+	@$(TOOLS)/setup.sh $(if $(filter-out qemu,$(MAKECMDGOALS)),matrix) \
+		$(if $(filter test check unit mutate,$(MAKECMDGOALS)),test) \
+		$(sort $(filter vmm,$(MAKECMDGOALS) $(CONFIG))) $(filter qemu,$(MAKECMDGOALS))
 
 .PHONY: clean
 clean:		## Remove what was built and the results

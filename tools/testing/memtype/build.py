@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import debian
@@ -99,21 +100,25 @@ def compiler(arch: str) -> str:
 
 
 def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> None:
-    """Runs make with its output in `log`, saying now and then how far it is."""
-    command = ["make", f"-j{os.cpu_count()}", f"ARCH={arch}",
-               f"CROSS_COMPILE={ARCHES[arch].cross}",
-               f"CC={compiler(arch)}", *map(str, words)]
+    """Runs make with its output in `log`."""
+    watch(what, ["make", f"-j{os.cpu_count()}", f"ARCH={arch}",
+                 f"CROSS_COMPILE={ARCHES[arch].cross}", f"CC={compiler(arch)}", *words], log, env)
+
+
+def watch(what: str, command: Sequence[str | Path], log: Path, env: dict[str, str],
+          cwd: Path | None = None) -> None:
+    """Runs a build with its output in `log`, saying now and then how far it is."""
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with log.open("w", encoding="utf-8", errors="replace") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink,
-                                   stderr=subprocess.STDOUT, env={**environment(), **env})
+        process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=sink,
+                                   stderr=subprocess.STDOUT, env={**environment(), **env}, cwd=cwd)
         try:
             while process.returncode is None:
                 try:
                     process.wait(PROGRESS)
                 except subprocess.TimeoutExpired:
-                    steps = re.findall("^  [A-Z]", log.read_text(errors="replace"), re.M)
+                    steps = re.findall(r"^(?:  [A-Z]|\[\d)", log.read_text(errors="replace"), re.M)
                     say(f"  {what}: {len(steps)} steps, {time.monotonic() - start:.0f} s")
         finally:
             # What is interrupted must not go on compiling sources that change under it.
@@ -122,7 +127,7 @@ def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> Non
     if process.returncode:
         lines = log.read_text(errors="replace").splitlines()
         errors = [line for line in lines
-                  if re.search(r"error|ERROR|\*\*\*|undefined reference", line)]
+                  if re.search(r"error[: ]|ERROR|\*\*\*|undefined reference", line)]
         fail(f"{what} failed; the first errors of {log}:\n  " + "\n  ".join(errors[:15]))
     if time.monotonic() - start > PROGRESS:
         say(f"  {what}: done, {time.monotonic() - start:.0f} s")

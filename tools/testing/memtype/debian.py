@@ -61,6 +61,12 @@ def apt_get(state: Path, *options: str) -> list[str]:
     return command
 
 
+def architecture(arch: str) -> list[str]:
+    """apt-get's options for packages of an architecture."""
+    name = ARCHES[arch].debian
+    return ["-o", f"APT::Architecture={name}", "-o", f"APT::Architectures={name}"]
+
+
 def download(package: str, state: Path, *options: str) -> Path:
     """A Debian package."""
     output([*apt_get(state, *options), "download", package], cwd=state)
@@ -69,15 +75,12 @@ def download(package: str, state: Path, *options: str) -> Path:
 
 def unpacked(package: str, arch: str) -> Path:
     """Where a package of an architecture is unpacked."""
-    debian = ARCHES[arch].debian
     out = SHARED / package
     root, fresh = out / arch, out / "unpacking"
     if not root.exists():
         say(f"  downloading the {arch} {package}")
         shutil.rmtree(fresh, ignore_errors=True)
-        output(["dpkg", "-x", download(package, out / f"apt-{arch}",
-                                       "-o", f"APT::Architecture={debian}",
-                                       "-o", f"APT::Architectures={debian}"), fresh])
+        output(["dpkg", "-x", download(package, out / f"apt-{arch}", *architecture(arch)), fresh])
         fresh.rename(root)
     return root
 
@@ -108,12 +111,12 @@ def archive() -> tuple[str, str]:
     return archives[0], codename
 
 
-def sources(out: Path, *suites: str) -> list[str]:
+def sources(out: Path, *suites: str, kind: str = "deb") -> list[str]:
     """apt-get's options for these suites of the archive that this Debian itself comes from."""
     mirror, _ = archive()
     out.mkdir(parents=True, exist_ok=True)
     listed = out / "sources.list"
-    listed.write_text("".join(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n"
+    listed.write_text("".join(f"{kind} [signed-by={KEYRING}] {mirror} {suite} main\n"
                               for suite in suites))
     return ["-o", f"Dir::Etc::sourcelist={listed}", "-o", "Dir::Etc::sourceparts=-"]
 
@@ -129,14 +132,24 @@ def from_suites(package: str, suites: list[str], out: Path) -> Path:
     raise ValueError("no suites")
 
 
-def unpack(package: str, suites: Sequence[str], root: Path) -> None:
-    """A package and all that it depends on, from suites that are used together."""
+def download_source(package: str, version: str, suite: str, out: Path) -> None:
+    """The archive of a source package, without Debian's own part."""
+    state = out / "apt"
+    output([*apt_get(state, *sources(state, suite, kind="deb-src")), "source", "--download-only",
+            "--tar-only", f"{package}={version}"], cwd=out)
+    shutil.rmtree(state)
+
+
+def unpack(packages: Sequence[str], suites: Sequence[str], root: Path, arch: str = "") -> None:
+    """Packages and all that they depend on, from suites that are used together; of another
+    architecture, if it is named."""
     _, codename = archive()
     suites = [suite.format(codename=codename) for suite in suites]
-    say(f"  downloading {package} from Debian {suites[-1]}")
+    say(f"  downloading {', '.join(packages)} from Debian {suites[-1]}")
     state = root.with_name("apt")
-    output([*apt_get(state, *sources(state, *suites)), "install", "--download-only", "--yes",
-            "--no-install-recommends", f"--target-release={suites[-1]}", package])
+    options = sources(state, *suites) + (architecture(arch) if arch else [])
+    output([*apt_get(state, *options), "install", "--download-only", "--yes",
+            "--no-install-recommends", f"--target-release={suites[-1]}", *packages])
     for deb in sorted(state.glob("cache/archives/*.deb")):
         output(["dpkg", "-x", deb, root])
     shutil.rmtree(state)
@@ -151,7 +164,7 @@ def unpacked_qemu(arch: str, major: int, suites: Sequence[str]) -> Path:
             fresh = out.with_name(f"{arch}.new")
             shutil.rmtree(fresh, ignore_errors=True)
             root = fresh / "root"
-            unpack(ARCHES[arch].vmm, suites, root)
+            unpack([ARCHES[arch].vmm], suites, root)
             loader = next(root.glob("**/*-linux-*/ld-linux-*.so.*"))
             (fresh / name).write_text(START.format(triplet=loader.parent.name,
                                                    loader=loader.relative_to(root)))

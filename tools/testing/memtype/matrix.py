@@ -267,7 +267,7 @@ def clean() -> None:
                    env={**os.environ, "BASE": name, "KSRC": ""})
         libraries = {name for source in settings.BASES.values() for name in source.libraries}
         qemus = (f"qemu{major}" for major in debian.SUITES)
-        for name in ("busybox-static", *qemus, "rootfs", *libraries):
+        for name in ("busybox-static", "qemu", *qemus, "rootfs", *libraries):
             shutil.rmtree(SHARED / name, ignore_errors=True)
     configs = {*settings.CONFIGS, *(item.config for item in tables.all_machines().values())}
     objects = ["-".join(filter(None, (kernel, config))) for kernel in TREES for config in configs]

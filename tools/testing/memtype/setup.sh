@@ -3,7 +3,7 @@
 
 set -eu
 
-usage="usage: setup.sh matrix [test] [vmm]
+usage="usage: setup.sh [matrix] [test] [vmm] [qemu]
 
 Prints what a make target needs, and installs the Debian packages that are missing, with sudo if it
 is not root. It says the command before it runs it. The make targets call it."
@@ -52,6 +52,12 @@ python3-ply		-
 	vmm)	minutes=$((minutes + 20))
 		packages="$packages
 debootstrap		debootstrap
+" ;;
+	qemu)	minutes=$((minutes + 30))
+		packages="$packages
+ninja-build		ninja
+pkg-config		pkg-config
+python3-venv		-
 " ;;
 	-h|--help) echo "$usage"; exit 0 ;;
 	*)	echo "$usage" >&2; exit 2 ;;

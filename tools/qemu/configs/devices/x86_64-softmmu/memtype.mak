@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What make vmm has a use for
+
+CONFIG_Q35=y
+CONFIG_BOCHS_DISPLAY=y
+CONFIG_EDU=y
+CONFIG_IOMMUFD=y
+CONFIG_VFIO_PCI=y
+CONFIG_VGA_PCI=y
+CONFIG_VIRTIO_GPU=y
+CONFIG_VIRTIO_PCI=y
