@@ -261,15 +261,14 @@ def kernel_doc() -> list[str]:
 
 
 def trailers() -> list[str]:
-    """What `make mutate` would refuse, and mutations that do not apply."""
+    """What `make mutate` would refuse, mutations that do not apply, and hooks that cannot be taken
+    away by themselves."""
     machines = tables.all_machines()
     tests = tables.all_tests(machines)
     problems = []
     for patch in tree.hooks(REPO / "patches" / settings.BASE) + mutate.mutations():
         try:
-            hook = mutate.read_hook(patch, machines, tests)
-            if hook.mutation:
-                mutate.changed_commit(hook)
+            mutate.changed_commit(mutate.read_hook(patch, machines, tests))
         except mutate.DoesNotApply as error:
             problems.append(f"{patch.name} does not apply: {error}")
         except settings.Error as error:

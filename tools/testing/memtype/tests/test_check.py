@@ -132,20 +132,24 @@ class Trailers(unittest.TestCase):
                                                                          Path(scratch)):
             patches = Path(scratch) / "patches/6.12"
             patches.mkdir(parents=True)
-            (patches / "series").write_text("1.patch\n2.patch\n3.patch\n")
-            for name, trailer in (("1", "Red-without: build\n"), ("2", ""),
-                                  ("3", "Red-without: vax kvm/memtype_test a test\n")):
-                (patches / f"{name}.patch").write_text(f"Subject: a\n\n{trailer}---\n"
-                                                       "diff --git a/mm/a.c b/mm/a.c\n")
+            (patches / "series").write_text("1.patch\n2.patch\n3.patch\n4.patch\n")
+            hunk = ("diff --git a/mm/no.c b/mm/no.c\n--- a/mm/no.c\n+++ b/mm/no.c\n"
+                    "@@ -1 +1 @@\n-a\n+b\n")
+            for name, trailer, diff in (
+                    ("1", "Red-without: build\n", ""), ("2", "", hunk),
+                    ("3", "Red-without: vax kvm/memtype_test a test\n", hunk),
+                    ("4", "Red-without: build\n", hunk)):
+                (patches / f"{name}.patch").write_text(f"Subject: a\n\n{trailer}---\n{diff}")
             mutations = Path(scratch) / "mutations"
             mutations.mkdir()
             (mutations / "defect.patch").write_text(
                 "Subject: a\n\nRed-with: x86-amd kunit a test\n---\n"
                 "--- a/mm/none.c\n+++ b/mm/none.c\n@@ -1 +1 @@\n-old\n+new\n")
             with mock.patch.object(mutate, "MUTATIONS", mutations):
-                second, third, defect = check.trailers()
+                second, third, fourth, defect = check.trailers()
         self.assertIn("2.patch must have one trailer", second)
         self.assertIn("machines.toml has no vax", third)
+        self.assertIn("4.patch does not apply", fourth)
         self.assertIn("defect.patch does not apply", defect)
 
 

@@ -506,7 +506,7 @@ static void map_twice(const struct space *space, size_t size, bool sparse, int o
 TEST_F(killed, at_random)
 {
 	const struct sched_param param = { .sched_priority = 1 }, normal = {};
-	size_t all = variant->size / getpagesize(), first, cleaned, most = 0;
+	size_t all = variant->size / getpagesize(), first = 0, cleaned, most = 0;
 	struct dma_cache_counters before, after;
 	uint64_t took[2], killed, chunk;
 	unsigned int point, percent;
