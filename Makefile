@@ -117,11 +117,14 @@ bisect: setup	## Build each patch of the series, boot the last one of each group
 refresh:	## Turn the commits of BUILD/linux back into overlay files and patches
 	@$(PYTHON) $(TOOLS)/tree.py refresh
 
+# What setup.sh is asked for, by the goals.
+NEEDS = $(strip $(if $(filter-out qemu,$(MAKECMDGOALS)),matrix) \
+	$(if $(filter test check unit mutate,$(MAKECMDGOALS)),test) \
+	$(sort $(filter vmm,$(MAKECMDGOALS) $(CONFIG))) $(filter qemu,$(MAKECMDGOALS)))
+
 .PHONY: setup
 setup:		## Print what is needed and install missing packages
-	@$(TOOLS)/setup.sh $(if $(filter-out qemu,$(MAKECMDGOALS)),matrix) \
-		$(if $(filter test check unit mutate,$(MAKECMDGOALS)),test) \
-		$(sort $(filter vmm,$(MAKECMDGOALS) $(CONFIG))) $(filter qemu,$(MAKECMDGOALS))
+	@$(TOOLS)/setup.sh $(NEEDS)
 
 .PHONY: clean
 clean:		## Remove what was built and the results
