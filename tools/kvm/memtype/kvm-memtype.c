@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <linux/types.h>
 
@@ -26,6 +27,13 @@
 
 #define VMS DEBUGFS "/kvm"
 
+/* Of the output of --json: a field more does not change it, any other change does. */
+#define JSON_VERSION	1
+#define VERSION		"1.0"
+
+/* Exit statuses, beside 0; kvm-memtype.rst says when. */
+enum { FAILED = 1, USAGE = 2, NO_VM = 3, UNSUPPORTED = 4 };
+
 #define ARRAY_SIZE(x) (sizeof(x) / sizeof((x)[0]))
 
 /* A string for good: the program prints and exits. */
@@ -34,7 +42,7 @@
 	char *string;						\
 								\
 	if (asprintf(&string, __VA_ARGS__) < 0)			\
-		errx(1, "out of memory");			\
+		errx(FAILED, "out of memory");			\
 	string;							\
 })
 
@@ -91,7 +99,7 @@ struct input {
 static void *check_memory(void *memory)
 {
 	if (!memory)
-		errx(1, "out of memory");
+		errx(FAILED, "out of memory");
 	return memory;
 }
 
@@ -103,7 +111,7 @@ static int parse_word(const struct input *in, const char *what, const char *word
 	for (int i = 0; words[i]; i++)
 		if (!strcmp(word, words[i]))
 			return i;
-	errx(1, "%s: line %u: unknown %s '%s'", in->path, in->line, what, word);
+	errx(FAILED, "%s: line %u: unknown %s '%s'", in->path, in->line, what, word);
 }
 
 static __u64 parse_number(const struct input *in, const char *what, const char *word)
@@ -114,7 +122,8 @@ static __u64 parse_number(const struct input *in, const char *what, const char *
 	errno = 0;
 	number = strtoull(word, &end, 0);
 	if (errno || *end || !isdigit((unsigned char)*word))
-		errx(1, "%s: line %u: %s '%s' is not a number", in->path, in->line, what, word);
+		errx(FAILED, "%s: line %u: %s '%s' is not a number", in->path, in->line, what,
+		     word);
 	return number;
 }
 
@@ -126,7 +135,7 @@ static __u64 parse_mapped(const struct input *in, const char *word)
 		return UNKNOWN;
 	kib = parse_number(in, "mapped", word);
 	if (kib >= UNKNOWN / 1024)
-		errx(1, "%s: line %u: mapped '%s' is too large", in->path, in->line, word);
+		errx(FAILED, "%s: line %u: mapped '%s' is too large", in->path, in->line, word);
 	return kib * 1024;
 }
 
@@ -140,7 +149,7 @@ static unsigned int parse_list(const struct input *in, const char *what, char *l
 	while ((word = strsep(&list, ","))) {
 		bit = 1 << parse_word(in, what, word, words);
 		if (bits & bit)
-			errx(1, "%s: line %u: %s '%s' twice", in->path, in->line, what, word);
+			errx(FAILED, "%s: line %u: %s '%s' twice", in->path, in->line, what, word);
 		bits |= bit;
 	}
 	return bits;
@@ -170,7 +179,8 @@ static void split(const struct input *in, char *line, char **words, size_t wante
 		nr++;
 	}
 	if (nr != wanted)
-		errx(1, "%s: line %u: %zu words instead of %zu", in->path, in->line, nr, wanted);
+		errx(FAILED, "%s: line %u: %zu words instead of %zu", in->path, in->line, nr,
+		     wanted);
 }
 
 static void parse_range(const struct input *in, char *line, struct range *range)
@@ -193,9 +203,9 @@ static void parse_range(const struct input *in, char *line, struct range *range)
 	range->mapped = parse_mapped(in, words[10]);
 
 	if (range->start >= range->end)
-		errx(1, "%s: line %u: the range is empty", in->path, in->line);
+		errx(FAILED, "%s: line %u: the range is empty", in->path, in->line);
 	if (!is_consistent(range))
-		errx(1, "%s: line %u: type and refusal do not agree", in->path, in->line);
+		errx(FAILED, "%s: line %u: type and refusal do not agree", in->path, in->line);
 }
 
 /* The value of a line that must be "@name <one of words>". */
@@ -206,7 +216,8 @@ static int parse_setting(const struct input *in, char *line, const char *name,
 
 	split(in, line, words, ARRAY_SIZE(words));
 	if (strcmp(words[0], name))
-		errx(1, "%s: line %u: '%s' instead of '%s'", in->path, in->line, words[0], name);
+		errx(FAILED, "%s: line %u: '%s' instead of '%s'", in->path, in->line, words[0],
+		     name);
 	return parse_word(in, name, words[1], values);
 }
 
@@ -217,7 +228,7 @@ static void parse_header(const struct input *in, char *line)
 	split(in, line, words, ARRAY_SIZE(words));
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (strcmp(words[i], columns[i]))
-			errx(1, "%s: line %u: column '%s' instead of '%s'", in->path, in->line,
+			errx(FAILED, "%s: line %u: column '%s' instead of '%s'", in->path, in->line,
 			     words[i], columns[i]);
 }
 
@@ -229,7 +240,7 @@ static void read_vm(const char *path, struct vm *vm)
 	FILE *file = fopen(path, "r");
 
 	if (!file)
-		err(1, "%s", path);
+		err(FAILED, "%s", path);
 	while (getline(&line, &size, file) >= 0) {
 		switch (++in.line) {
 		case 1:
@@ -248,9 +259,9 @@ static void read_vm(const char *path, struct vm *vm)
 		}
 	}
 	if (!feof(file))
-		err(1, "%s", path);
+		err(FAILED, "%s", path);
 	if (in.line < 3)
-		errx(1, "%s: it ends after line %u, before the table", path, in.line);
+		errx(FAILED, "%s: it ends after line %u, before the table", path, in.line);
 	free(line);
 	fclose(file);
 }
@@ -276,9 +287,10 @@ static struct vm *read_process(const char *pid, size_t *nr_vms)
 
 	nr = scandir(VMS, &entries, NULL, versionsort);
 	if (nr < 0 && errno == ENOENT)
-		errx(1, VMS " is not there: is debugfs mounted, and does this kernel have KVM?");
+		errx(UNSUPPORTED,
+		     VMS " is not there: is debugfs mounted, and does this kernel have KVM?");
 	if (nr < 0)
-		err(1, VMS);
+		err(FAILED, VMS);
 
 	*nr_vms = 0;
 	for (int i = 0; i < nr; i++) {
@@ -288,14 +300,15 @@ static struct vm *read_process(const char *pid, size_t *nr_vms)
 			continue;
 		path = text(VMS "/%s/memtype", name);
 		if (access(path, F_OK) && errno == ENOENT)
-			errx(1, "%s is not there: did the VM end, or has the kernel no %s?",
+			errx(UNSUPPORTED,
+			     "%s is not there: did the VM end, or has the kernel no %s?",
 			     path, "CONFIG_KVM_MEMTYPE");
 		vms = check_memory(reallocarray(vms, *nr_vms + 1, sizeof(*vms)));
 		vms[*nr_vms] = (struct vm) { .name = name };
 		read_vm(path, &vms[(*nr_vms)++]);
 	}
 	if (!*nr_vms)
-		errx(1, "process %s has no VM (" VMS " has none of it)", pid);
+		errx(NO_VM, "process %s has no VM (" VMS " has none of it)", pid);
 	return vms;
 }
 
@@ -324,7 +337,8 @@ static const char *guest_may(const struct range *range)
 }
 
 static const char * const why_refused[] = {
-	[REFUSAL_UNMAPPED] = "refused: nothing backs it",
+	[REFUSAL_UNMAPPED] =
+		"refused: the host gives KVM no page here (nothing mapped, no permission, or no reference allowed)",
 	[REFUSAL_CACHEABLE] =
 		"refused: the host maps it cacheable, but it is not memory (arm64: without FWB and DIC, or policy stage1)",
 	[REFUSAL_MTE] =
@@ -426,14 +440,19 @@ static void print_row(const struct row *row, const int *widths, bool has_as)
 	puts(row->cells[WHY]);
 }
 
+static const char *heading(const struct vm *vm)
+{
+	return text("VM %s: policy %s, %s", vm->name, policies[vm->policy],
+		    vm->noncoherent_dma ? "with non-coherent DMA" : "no non-coherent DMA");
+}
+
 static void print_table(const struct vm *vm)
 {
 	struct row *rows = check_memory(calloc(vm->nr_ranges + 1, sizeof(*rows)));
 	int widths[NR_CELLS] = {};
 	bool has_as = false;
 
-	printf("VM %s: policy %s, %s\n", vm->name, policies[vm->policy],
-	       vm->noncoherent_dma ? "with non-coherent DMA" : "no non-coherent DMA");
+	puts(heading(vm));
 	if (!vm->nr_ranges) {
 		puts("no memory slots");
 		return;
@@ -464,111 +483,98 @@ static void print_tables(const struct vm *vms, size_t nr_vms)
 	}
 }
 
-/* Of what is printed, only a file's name can have anything to escape. */
-static void print_json_string(const char *string)
-{
-	putchar('"');
-	for (; *string; string++) {
-		if ((unsigned char)*string < ' ')
-			printf("\\u%04x", *string);
-		else
-			printf("%s%c", strchr("\"\\", *string) ? "\\" : "", *string);
-	}
-	putchar('"');
-}
+#include "kvm-memtype-formats.h"
 
-/* [ words[n] of each bit n ] */
-static void print_json_list(unsigned int bits, const char * const *words)
+static int print_usage(FILE *to, int status)
 {
-	const char *comma = "";
-
-	putchar('[');
-	for (int i = 0; words[i]; i++) {
-		if (bits & 1 << i) {
-			printf("%s\"%s\"", comma, words[i]);
-			comma = ", ";
-		}
-	}
-	putchar(']');
-}
-
-/* Sizes are in bytes. Addresses are strings, as 64 bits are more than a JSON number has. */
-static void print_json_range(const struct range *range)
-{
-	printf("{\"as\": %llu, \"start\": \"0x%llx\", \"end\": \"0x%llx\", ",
-	       range->as, range->start, range->end);
-	printf("\"size\": %llu, \"slot\": %llu, ",
-	       range->end - range->start, range->slot);
-	printf("\"host\": \"%s\", \"intent\": \"%s\", \"effective\": ",
-	       types[range->host], types[range->intent]);
-	print_json_list(range->effective & ~(1 << NONE), types);
-	printf(", \"source\": \"%s\", \"attributes\": ", sources[range->source]);
-	print_json_list(range->attributes, attributes);
-	printf(", \"refusal\": \"%s\", \"mapped\": ", refusals[range->refusal]);
-	if (range->mapped == UNKNOWN)
-		printf("null");
-	else
-		printf("%llu", range->mapped);
-	printf(", \"why\": \"%s\"}", why(range));
-}
-
-static void print_json(const struct vm *vms, size_t nr_vms)
-{
-	printf("{\"vms\": [");
-	for (size_t i = 0; i < nr_vms; i++) {
-		printf("%s\n {\"name\": ", i ? "," : "");
-		print_json_string(vms[i].name);
-		printf(", \"policy\": \"%s\", \"noncoherent_dma\": %s, \"ranges\": [",
-		       policies[vms[i].policy], vms[i].noncoherent_dma ? "true" : "false");
-		for (size_t j = 0; j < vms[i].nr_ranges; j++) {
-			printf("%s\n  ", j ? "," : "");
-			print_json_range(&vms[i].ranges[j]);
-		}
-		printf("]}");
-	}
-	puts("]}");
-}
-
-static int bad_usage(void)
-{
-	fputs("usage: kvm-memtype [--json] PID|FILE\n"
+	fputs("usage: kvm-memtype [--json | --svg] [--watch[=SECONDS]] PID|FILE\n"
 	      "Prints which memory types the VMs of the process PID get, and why.\n"
-	      "FILE is a copy of a VM's file \"memtype\" in " VMS ".\n", stderr);
-	return 2;
+	      "FILE is a copy of a VM's file \"memtype\" in " VMS ".\n"
+	      "\n"
+	      "  --json             for scripts\n"
+	      "  --svg              a picture of the address space\n"
+	      "  --watch[=SECONDS]  print it again each second, or so many, until the VM is gone\n"
+	      "  --help, --version\n", to);
+	return status;
+}
+
+static int show(const char *what, void (*print)(const struct vm *vms, size_t nr_vms))
+{
+	struct vm vm = { .name = what }, *vms = &vm;
+	size_t nr_vms = 1;
+
+	if (what[strspn(what, "0123456789")])
+		read_vm(what, &vm);
+	else
+		vms = read_process(what, &nr_vms);
+	print(vms, nr_vms);
+	if (fflush(stdout) || ferror(stdout))
+		err(FAILED, "cannot write");
+	return 0;
+}
+
+/* Each time in a process of its own, with which all that it allocates goes. */
+static int watch(const char *what, void (*print)(const struct vm *vms, size_t nr_vms),
+		 unsigned int seconds)
+{
+	int status;
+	pid_t pid;
+
+	for (;; sleep(seconds)) {
+		if (isatty(STDOUT_FILENO))
+			fputs("\033[H\033[J", stdout);
+		fflush(stdout);
+		pid = fork();
+		if (!pid)
+			exit(show(what, print));
+		if (pid < 0 || waitpid(pid, &status, 0) != pid)
+			err(FAILED, "fork");
+		if (!WIFEXITED(status))
+			return FAILED;
+		if (WEXITSTATUS(status))
+			return WEXITSTATUS(status);
+	}
 }
 
 int main(int argc, char **argv)
 {
+	enum { JSON, SVG, WATCH, HELP, SAY_VERSION };
 	static const struct option options[] = {
-		{ .name = "json", .val = 'j' },
+		{ .name = "json", .val = JSON },
+		{ .name = "svg", .val = SVG },
+		{ .name = "watch", .has_arg = optional_argument, .val = WATCH },
+		{ .name = "help", .val = HELP },
+		{ .name = "version", .val = SAY_VERSION },
 		{},
 	};
-	struct vm *vms, vm = {};
-	bool json = false;
-	size_t nr_vms = 1;
+	void (*print)(const struct vm *vms, size_t nr_vms) = print_tables;
+	unsigned long seconds = 0;
 	int option;
+	char *end;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		if (option != 'j')
-			return bad_usage();
-		json = true;
+		switch (option) {
+		case JSON:
+		case SVG:
+			if (print != print_tables)
+				return print_usage(stderr, USAGE);
+			print = option == JSON ? print_json : print_svg;
+			break;
+		case WATCH:
+			seconds = strtoul(optarg ?: "1", &end, 10);
+			if (*end || !seconds || seconds > 86400)
+				errx(USAGE, "--watch=%s: from 1 to 86400 seconds", optarg);
+			break;
+		case HELP:
+			return print_usage(stdout, 0);
+		case SAY_VERSION:
+			printf("kvm-memtype %s, version %d of --json\n", VERSION, JSON_VERSION);
+			return 0;
+		default:
+			return print_usage(stderr, USAGE);
+		}
 	}
 	if (argc - optind != 1 || !*argv[optind])
-		return bad_usage();
-
-	if (argv[optind][strspn(argv[optind], "0123456789")]) {
-		vm.name = argv[optind];
-		read_vm(vm.name, &vm);
-		vms = &vm;
-	} else {
-		vms = read_process(argv[optind], &nr_vms);
-	}
-
-	if (json)
-		print_json(vms, nr_vms);
-	else
-		print_tables(vms, nr_vms);
-	if (fflush(stdout) || ferror(stdout))
-		err(1, "cannot write");
-	return 0;
+		return print_usage(stderr, USAGE);
+	return seconds ? watch(argv[optind], print, seconds) : show(argv[optind], print);
 }

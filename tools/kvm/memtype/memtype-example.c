@@ -8,9 +8,11 @@
  * the open file descriptor FD maps (without it, of a memfd), and prints what a guest
  * will get. Documentation/virt/kvm/memtype-vmm.rst explains it.
  *
- * Exit status: 0; 1 after an error; 4 if the kernel or the CPU cannot do it.
+ * Exit status: 0; 1 after an error; 2 if the arguments are wrong; 4 if the kernel or
+ * the CPU cannot do it.
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,7 @@
 #include <linux/kvm_memtype.h>
 #include <linux/virtio_gpu.h>
 
+#define USAGE		2
 #define UNSUPPORTED	4
 #define RAM_SIZE	(2UL << 20)
 
@@ -45,7 +48,7 @@ static const char * const types[] = {
 };
 
 static const char * const refusals[] = {
-	[KVM_MEMTYPE_REFUSAL_UNMAPPED] = "nothing backs it",
+	[KVM_MEMTYPE_REFUSAL_UNMAPPED] = "the host gives KVM no page there",
 	[KVM_MEMTYPE_REFUSAL_CACHEABLE] = "a device's memory, which the host caches",
 	[KVM_MEMTYPE_REFUSAL_MTE] = "the VM has MTE, and it cannot have tags",
 };
@@ -218,6 +221,8 @@ int main(int argc, char **argv)
 	struct range blob = { .name = "blob", .gpa = 0x100000000, .size = page_size };
 	int kvm, vm, bits;
 
+	if (argc > 2 + stage1 || (argc > 1 + stage1 && !isdigit((unsigned char)*argv[1 + stage1])))
+		errx(USAGE, "usage: memtype-example [--stage1] [FD]");
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm < 0)
 		err(1, "/dev/kvm");

@@ -6,17 +6,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import threading
 import unittest
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from build import PROGRAMS
 from check import W1
 from settings import REPO
 
+SCHEMA = REPO / "tools/kvm/memtype/kvm-memtype.schema.json"
+SOURCE = REPO / "tools/kvm/memtype/kvm-memtype.c"
+MANUAL = REPO / "Documentation/virt/kvm/kvm-memtype.rst"
+SVG = "{http://www.w3.org/2000/svg}"
 HEAD = "policy {}\nnoncoherent-dma {}\n"
 # As kvm_memtype_show() and kvm_memtype_show_range() print title and rows.
 COLUMNS = "{:2} {:18} {:18} {:4} {:4} {:6} {:16} {:6} {:24} {:9} {}"
@@ -65,7 +71,9 @@ ROWS = {
         "WT, WP, WC or UC", "device memory, which the host maps WP"),
     f"13 UC- UC {ANY} PTE - none 4": (
         "WB, WT, WP, WC or UC", f"memory, but the host itself maps it UC-{NPT}"),
-    f"15 {NO_TYPE} - unmapped 0": ("no access", "refused: nothing backs it"),
+    f"15 {NO_TYPE} - unmapped 0": (
+        "no access", "refused: the host gives KVM no page here (nothing mapped, no permission, "
+                     "or no reference allowed)"),
     f"16 {NO_TYPE} - cacheable 0": (
         "no access", "refused: the host maps it cacheable, but it is not memory "
                      "(arm64: without FWB and DIC, or policy stage1)"),
@@ -122,12 +130,18 @@ class Tool(unittest.TestCase):
     def vms(self, *words: str | Path) -> list[dict[str, Any]]:
         done = self.run_tool("--json", *words)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        vms = json.loads(done.stdout)["vms"]
+        printed = json.loads(done.stdout)
+        path = self.top / "printed.json"
+        path.write_text(done.stdout)
+        # Of Debian's Python, whatever Python this is
+        subprocess.run(["jsonschema", "-i", path, SCHEMA], check=True, stderr=subprocess.DEVNULL)
+        vms = printed["vms"]
         assert isinstance(vms, list)
         return vms
 
-    def refused(self, done: subprocess.CompletedProcess[str], *reasons: str) -> None:
-        self.assertEqual((done.returncode, done.stdout), (1, ""))
+    def refused(self, done: subprocess.CompletedProcess[str], *reasons: str,
+                status: int = 1) -> None:
+        self.assertEqual((done.returncode, done.stdout), (status, ""))
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         for reason in ("kvm-memtype: ", *reasons):
             self.assertIn(reason, done.stderr)
@@ -288,7 +302,69 @@ class Malformed(Tool):
         for words in ("", "1 2", "--xml 1", "--json"):
             done = self.run_tool(*words.split())
             self.assertEqual((done.returncode, done.stdout), (2, ""))
-            self.assertIn("usage: kvm-memtype [--json] PID|FILE", done.stderr)
+            self.assertIn("usage: kvm-memtype [--json | --svg]", done.stderr)
+
+    def test_help_and_version(self) -> None:
+        done = self.run_tool("--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for option in re.findall(r"^\*\*(--\w+)", MANUAL.read_text(), re.M):
+            self.assertIn(option, done.stdout)
+        done = self.run_tool("--version")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        version = json.loads(SCHEMA.read_text())["properties"]["version"]["const"]
+        self.assertRegex(done.stdout, rf"^kvm-memtype \S+, version {version} of --json\n$")
+
+    def test_schema_has_all_words(self) -> None:
+        """A word that the tool learns must get into the schema."""
+        words = set(re.findall(r"\"([\w-]+)\"", "".join(re.findall(
+            r"^static const char \* const (?:policies|types|sources|refusals|attributes)"
+            r".*?};", SOURCE.read_text(), re.M | re.S))))
+        self.assertGreater(len(words), 20)
+        self.assertLessEqual(words, set(re.findall(r"\"([\w-]+)\"", SCHEMA.read_text())))
+
+
+class Picture(Tool):
+    def picture(self, text: str) -> tuple[list[ElementTree.Element], list[str]]:
+        """The boxes of the ranges, and all text."""
+        done = self.of_text(text, "--svg")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        root = ElementTree.fromstring(done.stdout)
+        boxes = [box for box in root.iter(f"{SVG}rect") if box.get("width") == "220"]
+        for box in boxes:
+            self.assertLess(int(box.attrib["y"]) + int(box.attrib["height"]),
+                            int(root.attrib["height"]))
+        return boxes, [str(item.text) for item in root.iter(f"{SVG}text")]
+
+    def test_every_row(self) -> None:
+        boxes, texts = self.picture(ALL)
+        self.assertEqual(len(boxes), len(ROWS))
+        for row, (may, why) in ROWS.items():
+            with self.subTest(row):
+                self.assertIn(why, texts)
+                if may != "no access":
+                    self.assertIn(f"host {row.split()[1]}, guest may {may}", texts)
+        # WB, forced, WC, uncached and refused differ.
+        self.assertEqual(len({box.attrib["fill"] for box in boxes}), 5)
+
+    def test_size_and_gaps(self) -> None:
+        row = COLUMNS.format("{}", "{:#018x}", "{:#018x}", *f"0 WB WB {ANY} RAM - none -".split())
+        boxes, texts = self.picture(table(row.format(0, 0, 4096), row.format(0, 4096, 1 << 31),
+                                          row.format(0, 1 << 32, 1 << 40),
+                                          row.format(1, 1 << 40, 1 << 41)))
+        heights = [int(box.attrib["height"]) for box in boxes]
+        self.assertEqual(heights, sorted(heights))
+        self.assertEqual([texts.count(gap) for gap in ("no slot", "address space 1")], [1, 1])
+
+    def test_escapes(self) -> None:
+        path = self.top / "<&>"
+        path.write_text(table())
+        done = self.run_tool("--svg", path)
+        self.assertIn(f"VM {path}: ", str(ElementTree.fromstring(done.stdout).findall(
+            f"{SVG}text")[-1].text))
+
+    def test_one_form(self) -> None:
+        done = self.of_text(ALL, "--svg", "--json")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
 
 
 class Process(Tool):
@@ -348,17 +424,34 @@ class Process(Tool):
         self.refused(self.run_tool(str(pid)), f"{pid}-8/memtype: line 1: ")
 
     def test_no_vm(self) -> None:
-        self.refused(self.run_tool(str(os.getpid())), f"process {os.getpid()} has no VM")
+        self.refused(self.run_tool(str(os.getpid())), f"process {os.getpid()} has no VM", status=3)
+
+    def test_watch(self) -> None:
+        """It prints the table again, until the VM is gone."""
+        name = f"{os.getpid()}-7"
+        self.add(name, table())
+        with subprocess.Popen([self.top / "kvm-memtype", "--watch=1", str(os.getpid())], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout and process.stderr
+            seen = [process.stdout.readline() for _ in range(4)]
+            self.assertEqual(seen[:2], seen[2:])
+            self.assertIn(name, seen[0])
+            shutil.rmtree(self.kvm / name)
+            self.assertIn("has no VM", process.stderr.read())
+        self.assertEqual(process.returncode, 3)
+        for seconds in ("0", "x", "86401", ""):
+            self.assertEqual(self.run_tool(f"--watch={seconds}", "1").returncode, 2)
 
     def test_kernel_without_the_file(self) -> None:
         (self.kvm / f"{os.getpid()}-7").mkdir()
         self.refused(self.run_tool(str(os.getpid())), "-7/memtype is not there",
-                     "CONFIG_KVM_MEMTYPE")
+                     "CONFIG_KVM_MEMTYPE", status=4)
 
     def test_no_debugfs(self) -> None:
         self.kvm.rmdir()
         self.addCleanup(self.kvm.mkdir)
-        self.refused(self.run_tool("1"), f"{self.debugfs}/kvm is not there", "is debugfs mounted")
+        self.refused(self.run_tool("1"), f"{self.debugfs}/kvm is not there", "is debugfs mounted",
+                     status=4)
 
     def test_no_permission(self) -> None:
         """Root may read everything, so the tool runs as somebody else then."""
@@ -382,8 +475,34 @@ class Build(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("/sys/kernel/debug/kvm", done.stderr)
 
+    def test_install(self) -> None:
+        """The manual page comes from the document, and bash completes the options."""
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run(["make", "-s", "-C", SOURCE.parent, "install", f"DESTDIR={scratch}",
+                            f"OUTPUT={scratch}/"], check=True)
+            page = (Path(scratch) / "usr/share/man/man8/kvm-memtype.8").read_text()
+            shared = Path(scratch) / "usr/share"
+            self.assertTrue((shared / "kvm-memtype/kvm-memtype.schema.json").exists())
+            completion = shared / "bash-completion/completions/kvm-memtype"
+            done = subprocess.run(
+                ["bash", "-c", f"source {completion}; COMP_WORDS=(kvm-memtype --); COMP_CWORD=1; "
+                 "_kvm_memtype; echo ${COMPREPLY[@]}"], check=True, text=True,
+                stdout=subprocess.PIPE)
+        self.assertRegex(page, r"\.TH \"?KVM-MEMTYPE\"? 8")
+        self.assertEqual(sorted(done.stdout.split()), sorted(re.findall(
+            r"^\*\*(--\w+)", MANUAL.read_text(), re.M)))
+
 
 class Example(unittest.TestCase):
+    def test_usage(self) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run(["make", "-s", "-C", SOURCE.parent, f"OUTPUT={scratch}/"], check=True)
+            for words in ("--stage2", "1 2", "--stage1 x", "--stage1 1 2", "--stage1 --stage1"):
+                done = subprocess.run([f"{scratch}/memtype-example", *words.split()], check=False,
+                                      text=True, capture_output=True)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertIn("usage: memtype-example", done.stderr)
+
     def test_document_shows_what_runs(self) -> None:
         document = REPO / "Documentation/virt/kvm/memtype-vmm.rst"
         shown = re.findall(r"^\.\. literalinclude:: (\S+)$", document.read_text(), re.M)

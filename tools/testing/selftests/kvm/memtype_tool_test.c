@@ -17,10 +17,25 @@ FIXTURE(seeing)
 	struct kvm_vm *vm;
 };
 
-#define TOOL		"/memtype/kvm-memtype"
-#define EXAMPLE		"/memtype/memtype-example"
+#define TOOL		tool("kvm-memtype")
+#define EXAMPLE		tool("memtype-example")
 #define SEEN_PAGES	64
 #define SEEN_TOUCHED	5
+
+/* A program of tools/kvm/memtype: it is in the directory above this program's. */
+static const char *tool(const char *name)
+{
+	static char path[PATH_MAX + 32];
+	ssize_t length = readlink("/proc/self/exe", path, PATH_MAX);
+	int level;
+
+	TEST_ASSERT(length > 0, "/proc/self/exe: %s", strerror(errno));
+	path[length] = '\0';
+	for (level = 0; level < 2 && strrchr(path, '/'); level++)
+		*strrchr(path, '/') = '\0';
+	snprintf(path + strlen(path), 32, "/%s", name);
+	return path;
+}
 
 FIXTURE_SETUP(seeing)
 {
@@ -270,7 +285,7 @@ TEST_F(seeing, tool)
 	pid_t child;
 
 	if (access(TOOL, X_OK))
-		SKIP(return, "no " TOOL);
+		SKIP(return, "no kvm-memtype");
 	snprintf(pid, sizeof(pid), "%d", getpid());
 	output = start_program(&child, TOOL, "--json", pid);
 	while (fgets(line, sizeof(line), output))
@@ -344,28 +359,22 @@ static int run_example(const char *argument, const char *range, char said[64])
 	return status;
 }
 
-TEST(example)
+/* Prints the rows, either those of a device's memory or the others. */
+static void run_examples(struct __test_metadata *_metadata, bool is_mmio)
 {
 	char said[64], fd[16];
 	const char *argument;
 	struct memtype_test_setup blob;
 	int status, driver, i;
 
-	if (access(EXAMPLE, X_OK))
-		SKIP(return, "no " EXAMPLE);
-	if (!have_layer()) {
-		status = run_example(NULL, "RAM", said);
-		EXPECT_TRUE(WIFEXITED(status));
-		EXPECT_EQ(WEXITSTATUS(status), KSFT_SKIP);
-		return;
-	}
-	ASSERT_TRUE(have_driver());
 	for (i = 0; i < ARRAY_SIZE(examples); i++) {
+		if (examples[i].is_mmio != is_mmio)
+			continue;
 		blob = examples[i].blob;
 		driver = -1;
 		argument = examples[i].option;
 		if (blob.size) {
-			if (examples[i].is_mmio)
+			if (is_mmio)
 				blob.phys = frame_buffer();
 			driver = driver_file(&blob);
 			ASSERT_GE(driver, 0);
@@ -382,6 +391,37 @@ TEST(example)
 		if (driver >= 0)
 			close(driver);
 	}
+}
+
+TEST(example)
+{
+	char said[64];
+	int status;
+
+	if (access(EXAMPLE, X_OK))
+		SKIP(return, "no memtype-example");
+	if (!have_layer()) {
+		status = run_example(NULL, "RAM", said);
+		EXPECT_TRUE(WIFEXITED(status));
+		EXPECT_EQ(WEXITSTATUS(status), KSFT_SKIP);
+		return;
+	}
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	run_examples(_metadata, false);
+}
+
+TEST(example_of_mmio)
+{
+	if (access(EXAMPLE, X_OK))
+		SKIP(return, "no memtype-example");
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	if (!frame_buffer())
+		SKIP(return, "no display");
+	run_examples(_metadata, true);
 }
 
 TEST_HARNESS_MAIN
