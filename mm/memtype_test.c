@@ -26,6 +26,10 @@
 #include <asm/set_memory.h>
 #endif
 
+#ifdef CONFIG_MEMTYPE
+#include <linux/memtype.h>
+#endif
+
 #include "memtype_test.h"
 #include "memtype_test_base.h"
 
@@ -512,6 +516,22 @@ static long memtype_test_access(const struct memtype_test *test,
 }
 #endif
 
+#ifdef CONFIG_MEMTYPE
+static long memtype_test_kind(unsigned long addr)
+{
+	struct memtype_mapping map;
+
+	if (memtype_find_mapping(current->mm, addr, &map) || !map.present)
+		return -EFAULT;
+	return map.kind;
+}
+#else
+static long memtype_test_kind(unsigned long addr)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
 static long memtype_test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct memtype_test_setup setup;
@@ -521,6 +541,8 @@ static long memtype_test_ioctl(struct file *file, unsigned int cmd, unsigned lon
 		return memtype_test_access(READ_ONCE(file->private_data), (void __user *)arg);
 	if (cmd == MEMTYPE_TEST_WAITING)
 		return atomic_read(&memtype_test_waiting);
+	if (cmd == MEMTYPE_TEST_KIND)
+		return memtype_test_kind(arg);
 	if (cmd != MEMTYPE_TEST_SETUP)
 		return -ENOTTY;
 	if (copy_from_user(&setup, (void __user *)arg, sizeof(setup)))

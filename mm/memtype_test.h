@@ -14,6 +14,11 @@
 #define MEMTYPE_TEST_ACCESS	_IOWR('m', 2, struct memtype_test_access)
 /* Returns how many faults wait (MEMTYPE_TEST_STUCK), whatever file they are in. */
 #define MEMTYPE_TEST_WAITING	_IO('m', 3)
+/*
+ * The argument is an address of the process. Returns the type with which it maps the page there,
+ * KVM_MEMTYPE_*; EFAULT if nothing is mapped. Needs no setup.
+ */
+#define MEMTYPE_TEST_KIND	_IO('m', 4)
 
 /* More is refused, of RAM and of a device. */
 #define MEMTYPE_TEST_MAX_SIZE	(16ul << 20)

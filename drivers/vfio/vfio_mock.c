@@ -6,10 +6,12 @@
  */
 #include <linux/delay.h>
 #include <linux/device.h>
+#include <linux/dma-mapping.h>
 #include <linux/iommu.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pci.h>
 #include <linux/slab.h>
 #include <linux/symbol_ns.h>
 #include <linux/uaccess.h>
@@ -24,15 +26,21 @@ MODULE_IMPORT_NS(SYMBOL_NS(IOMMUFD));
 /**
  * struct vfio_mock - a device
  * @vdev: what VFIO has
- * @lock: protects @pinned and @iova
+ * @lock: protects what follows
  * @pinned: whether the emulated device pins a page
  * @iova: which one
+ * @page: the page itself
+ * @pdev: the PCI device that it is given to, or NULL
+ * @dma: where that finds it
  */
 struct vfio_mock {
 	struct vfio_device vdev;
 	struct mutex lock;	/* of the pin */
 	bool pinned;
 	dma_addr_t iova;
+	struct page *page;
+	struct pci_dev *pdev;
+	dma_addr_t dma;
 };
 
 static const unsigned long mock_flags[VFIO_MOCK_EMULATED] = {
@@ -97,7 +105,54 @@ static int vfio_mock_pin(struct vfio_mock *mock, void __user *arg)
 		return ret;
 	mock->pinned = true;
 	mock->iova = iova;
+	mock->page = pages[0];
 	return 0;
+}
+
+static int vfio_mock_mediate(struct vfio_mock *mock, void __user *arg)
+{
+	struct vfio_mock_mediate mediate;
+	struct pci_dev *pdev;
+	int ret;
+
+	if (copy_from_user(&mediate, arg, sizeof(mediate)))
+		return -EFAULT;
+	guard(mutex)(&mock->lock);
+	if (!mock->pinned || mock->pdev)
+		return -EBUSY;
+	pdev = pci_get_device(mediate.vendor, mediate.device, NULL);
+	if (!pdev)
+		return -ENODEV;
+	ret = pci_enable_device(pdev);
+	if (ret)
+		goto put;
+	pci_set_master(pdev);
+	mock->dma = dma_map_page(&pdev->dev, mock->page, 0, PAGE_SIZE, DMA_BIDIRECTIONAL);
+	ret = dma_mapping_error(&pdev->dev, mock->dma);
+	if (ret)
+		goto disable;
+	mock->pdev = pdev;
+	mediate.address = mock->dma;
+	return copy_to_user(arg, &mediate, sizeof(mediate)) ? -EFAULT : 0;
+
+disable:
+	pci_disable_device(pdev);
+put:
+	pci_dev_put(pdev);
+	return ret;
+}
+
+/* Before the page is unpinned, with @lock held */
+static void vfio_mock_take_back(struct vfio_mock *mock)
+{
+	struct pci_dev *pdev = mock->pdev;
+
+	if (!pdev)
+		return;
+	dma_unmap_page(&pdev->dev, mock->dma, PAGE_SIZE, DMA_BIDIRECTIONAL);
+	pci_disable_device(pdev);
+	pci_dev_put(pdev);
+	mock->pdev = NULL;
 }
 
 /* Type1 calls back with its device_list_lock held; iommu->lock is taken within @lock. */
@@ -110,6 +165,7 @@ static void vfio_mock_dma_unmap(struct vfio_device *vdev, u64 iova, u64 length)
 			return;
 		mock->pinned = false;
 		iova = mock->iova;
+		vfio_mock_take_back(mock);
 	}
 	/* Others come to wait for what the caller holds. */
 	msleep(20);
@@ -122,6 +178,7 @@ static void vfio_mock_close(struct vfio_device *vdev)
 	struct vfio_mock *mock = container_of(vdev, struct vfio_mock, vdev);
 
 	guard(mutex)(&mock->lock);
+	vfio_mock_take_back(mock);
 	if (mock->pinned)
 		vfio_unpin_pages(vdev, mock->iova, 1);
 	mock->pinned = false;
@@ -139,6 +196,8 @@ static long vfio_mock_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned
 	case VFIO_MOCK_UNPIN:
 		vfio_mock_close(vdev);
 		return 0;
+	case VFIO_MOCK_MEDIATE:
+		return vfio_mock_mediate(mock, (void __user *)arg);
 	default:
 		return -ENOTTY;
 	}

@@ -56,4 +56,19 @@ struct vfio_mock_dma {
 #define VFIO_MOCK_PIN		_IOW('m', 4, __u64)
 #define VFIO_MOCK_UNPIN		_IO('m', 5)
 
+/* Of the emulated device: give the page that is pinned to a PCI device, until it is unpinned. */
+#define VFIO_MOCK_MEDIATE	_IOWR('m', 6, struct vfio_mock_mediate)
+
+/**
+ * struct vfio_mock_mediate - what the driver of a mediated device does for its user
+ * @vendor: of the first PCI device with these two,
+ * @device: which may have no other driver that does DMA
+ * @address: the page's, for that device's DMA
+ */
+struct vfio_mock_mediate {
+	__u32 vendor;
+	__u32 device;
+	__u64 address;
+};
+
 #endif /* __VFIO_MOCK_H */

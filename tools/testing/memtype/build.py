@@ -40,6 +40,7 @@ UAPI_HEADER = "include/uapi/linux/kvm_memtype.h"
 HEADERS = {"iommu": [f"tools/testing/memtype/iommufd_{settings.BASE.replace('.', '_')}.h",
                      "tools/testing/selftests/iommu/dma_cache_counters.h",
                      "tools/testing/selftests/iommu/dma_cache_devices.h",
+                     "tools/testing/selftests/iommu/dma_cache_engine.h",
                      "tools/testing/selftests/iommu/dma_cache_order.h",
                      "tools/testing/selftests/iommu/dma_cache_trace.h",
                      "tools/testing/selftests/iommu/fault_injection.h",
@@ -50,13 +51,18 @@ HEADERS = {"iommu": [f"tools/testing/memtype/iommufd_{settings.BASE.replace('.',
                      "tools/testing/selftests/iommu/vfio_device.h",
                      "tools/testing/selftests/memtype/no_timeout.h",
                      "tools/testing/memtype/vfio_user/no_snoop.h",
+                     "tools/testing/memtype/cache/engine.h",
                      "drivers/iommu/iommufd/iommufd_test.h", "drivers/vfio/vfio_mock.h",
                      "drivers/vfio/vfio_pci_mock.h"],
            "vfio": ["tools/testing/memtype/vfio_7_3.h",
                     "tools/testing/selftests/memtype/no_timeout.h"]}
-# Of this machine itself: the process that is a device of some emulated ones.
-DEVICE = BUILD / "vfio-user"
-DEVICE_SOURCES = [f"tools/testing/memtype/vfio_user/{name}.c" for name in ("server", "no_snoop")]
+# Of this machine itself: processes that are devices of some emulated ones, and a plugin of QEMU.
+DEVICE, ENGINE, PLUGIN = (BUILD / name for name in ("vfio-user", "cache-engine", "cache-plugin.so"))
+DEVICE_SOURCES, ENGINE_SOURCES, PLUGIN_SOURCES = (
+    [f"tools/testing/memtype/{name}.c" for name in names.split()] for names in (
+        "vfio_user/main vfio_user/server vfio_user/config vfio_user/no_snoop",
+        "vfio_user/main vfio_user/server vfio_user/config cache/engine cache/model",
+        "cache/plugin cache/model cache/decode_x86 cache/decode_arm64"))
 # Where they are built from, for every kernel.
 SELFTESTS = TREES["patched"] / "tools/testing/selftests"
 # The directories of upstream's selftests that are ours to run, if the base has them, and what their
@@ -94,9 +100,10 @@ def compiler(arch: str) -> str:
     """The compiler as a variable of make: by ccache, but not of assembler sources.
 
     In its depend mode ccache does not see an .incbin, so that a boot image could get the kernel of
-    an earlier build. No C source that a configuration of ours builds has one.
+    an earlier build. The C sources that have one are the kernel's configs.c and kheaders.c.
     """
-    return f"$(if $(filter %.S,$<),,ccache ){ARCHES[arch].cross}gcc"
+    return (f"$(if $(filter %.S %kernel/configs.c %kernel/kheaders.c,$<),,ccache )"
+            f"{ARCHES[arch].cross}gcc")
 
 
 def make(what: str, arch: str, log: Path, *words: str | Path, **env: str) -> None:
@@ -152,19 +159,19 @@ def wanted_options(files: list[Path]) -> dict[str, str]:
 
 
 def lost_options(wanted: dict[str, str], config: str) -> list[str]:
-    """The wanted lines that a .config does not have."""
+    """The wanted lines that a .config does not have. What is off or empty may also be unknown."""
     lines = set(config.splitlines())
     return [line for option, line in wanted.items() if line not in lines
-            and not (line.endswith("is not set") and f"{option}=" not in config)]
+            and not (line.endswith(("is not set", '=""')) and f"{option}=" not in config)]
 
 
 def configure(arch: str, out: Path | None = None, without: tuple[str, ...] = (),
-              files: list[Path] | None = None, partly: bool = False) -> None:
+              files: list[Path] | None = None, partly: bool = False, start: str = "") -> None:
     """allnoconfig + fragments; stops if an option did not survive, but where the tree may have
     only a part of them.
 
     `without` names options to switch off, and with them those whose names begin like them; `files`
-    are other fragments.
+    are other fragments, and `start` is a whole .config that has the place of allnoconfig.
     """
     out = out or objects(arch)
     wanted = {option: line for option, line in wanted_options(files or fragments(arch)).items()
@@ -172,15 +179,18 @@ def configure(arch: str, out: Path | None = None, without: tuple[str, ...] = (),
     wanted.update({option: f"# {option} is not set" for option in without})
     merged = "\n".join(wanted.values()) + "\n"
     stamp = out / "memtype.config"
-    key = f"# {output(['git', '-C', TREES[KERNEL], 'rev-parse', 'HEAD^{tree}'])}{merged}"
+    key = f"# {output(['git', '-C', TREES[KERNEL], 'rev-parse', 'HEAD^{tree}'])}{start}{merged}"
     if stamp.exists() and stamp.read_text() == key and (out / ".config").exists():
         return
     out.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
     fragment = out / "memtype.fragment"
     fragment.write_text(merged)
+    if start:
+        # Of two lines for an option, the later one counts.
+        (out / ".config").write_text(start + merged)
     make(f"{arch} configuration", arch, out / "config.log", "-C", TREES[KERNEL], f"O={out}",
-         f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig")
+         *(["olddefconfig"] if start else [f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"]))
     lost = lost_options(wanted, (out / ".config").read_text())
     if lost and not partly:
         fail(f"{arch}: these options did not survive (a dependency is missing?):\n  "
@@ -260,17 +270,29 @@ def selftests(arch: str, also: list[Path] | None = None) -> Path:
     for name in PROGRAMS:
         source = tree / name
         program = out / source.stem
-        newest = max(path.stat().st_mtime for path in (source, tree / UAPI_HEADER))
+        newest = max(path.stat().st_mtime
+                     for path in (source, tree / UAPI_HEADER, *source.parent.glob("*.h")))
         if not program.exists() or program.stat().st_mtime < newest:
             output([f"{ARCHES[arch].cross}gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror",
                     *UAPI, "-o", program, source])
     return out
 
 
+def host_program(target: Path, sources: list[str], *options: str) -> None:
+    """Builds what runs on this machine itself."""
+    output(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", *options, "-o", target,
+            *(TREES["patched"] / name for name in sources)])
+
+
 def device() -> None:
     """Builds DEVICE."""
-    output(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", DEVICE,
-            *(TREES["patched"] / name for name in DEVICE_SOURCES)])
+    host_program(DEVICE, DEVICE_SOURCES)
+
+
+def caches() -> None:
+    """Builds ENGINE and PLUGIN."""
+    host_program(ENGINE, ENGINE_SOURCES)
+    host_program(PLUGIN, PLUGIN_SOURCES, "-shared", "-fPIC", "-fvisibility=hidden")
 
 
 def upstream_programs(arch: str) -> list[str]:
@@ -287,9 +309,10 @@ def upstream_programs(arch: str) -> list[str]:
 
 
 def initramfs(machine: Machine, tests: list[Test], target: Path, shell: Path | None = None,
-              guest: dict[str, Path] | None = None) -> None:
+              guest: dict[str, Path] | None = None,
+              carried: dict[str, Path] | None = None) -> None:
     """Packs PROGRAMS, the test list and its programs with the kernel's own gen_init_cpio, and what
-    the machine's own guest boots."""
+    the machine's own guest boots, and other files that the machine carries, by their path."""
     arch = machine.arch
     built = BUILD / "selftests" / arch
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -330,6 +353,10 @@ def initramfs(machine: Machine, tests: list[Test], target: Path, shell: Path | N
     if guest:
         entries.append(f"dir {INSIDE}/guest 0755 0 0")
         entries += [f"file {INSIDE}/guest/{name} {path} 0644 0 0" for name, path in guest.items()]
+    carried = carried or {}
+    above = {str(parent) for name in carried for parent in Path(name).parents}
+    entries += [f"dir {name} 0755 0 0" for name in sorted(above - {"/"})]
+    entries += [f"file {name} {file} 0755 0 0" for name, file in carried.items()]
     spec = target.parent / "initramfs.spec"
     spec.write_text("\n".join(entries) + "\n")
     with target.open("wb") as sink:

@@ -16,6 +16,8 @@ from settings import REPO, checked, fail
 UPSTREAM = [name for name in ("upstream.toml", f"upstream_{settings.BASE.replace('.', '_')}.toml")
             if (settings.HERE / name).exists()]
 TESTS = ["tests.toml", *UPSTREAM]
+# Where the programs are, here and in the kernel's tree.
+SELFTESTS = "tools/testing/selftests"
 # What a machine does not take over from the one that it is like.
 OWN = ("compat", "compat_tcg", "compat_cmdline", "bench", "optional", "by_name")
 
@@ -32,6 +34,7 @@ class Machine:
     proves: str
     proves_not: str
     bochsrc: str = ""
+    carries: str = ""
     cpu: str = ""
     config: str = ""
     compat: bool = False
@@ -50,6 +53,11 @@ class Machine:
     def counts(self) -> bool:
         """Whether the clock of its guest counts instructions, not time."""
         return self.emulator == "bochs" or "-icount" in self.command
+
+    @property
+    def has_qemu(self) -> bool:
+        """Whether a QEMU that is not ours runs in it, if any VMM does."""
+        return self.emulator != "bochs" or bool(self.carries)
 
     @property
     def kernel(self) -> tuple[str, str]:
@@ -275,7 +283,7 @@ def select(every: bool = False, slow: bool = False) -> tuple[dict[str, Machine],
 
 def is_ours(test: Test) -> bool:
     """Whether its program is this repository's, not upstream's."""
-    return (REPO / "tools/testing/selftests" / f"{test.program}.c").is_file()
+    return (REPO / SELFTESTS / f"{test.program}.c").is_file()
 
 
 def programs(arch: str, slow: bool = False) -> list[Path]:

@@ -40,8 +40,9 @@ class Usnic(unittest.TestCase):
 
         A virtual function is attached in between.
         """
+        flex = "kmalloc_flex(" in (LINUX / SOURCES[1]).read_text()
         subprocess.run(["gcc", "-O1", "-w", "-I", self.top, "-I", LISTS, "-I", LINUX,
-                        f'-DFAIL="{fail}"', f"-DENFORCES={int(enforces)}",
+                        f'-DFAIL="{fail}"', f"-DENFORCES={int(enforces)}", f"-DFLEX={int(flex)}",
                         f'-DDECLARED="{declared}"', "-o", self.top / "program",
                         Path(__file__).parent / "usnic_uiom.c"], check=True)
         return subprocess.run([self.top / "program"], check=True, text=True,

@@ -30,22 +30,24 @@ COMMAND, MASTER, DEVCTL, NO_SNOOP, FLR = 4, 4, 0x48, 0x800, 0x8000
 BAR_DEVCTL, BAR_RESETS, BAR_ALLOWED = 0, 4, 8
 
 
-class Server(unittest.TestCase):
+class Client(unittest.TestCase):
+    """Of a server that runs a program with arguments"""
+    scratch: Path
+
     @classmethod
     def setUpClass(cls) -> None:
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.enterClassContext(mock.patch.object(build, "DEVICE", Path(scratch.name) / "device"))
-        build.device()
+        cls.scratch = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
 
-    def setUp(self) -> None:
+    def connect(self, program: Path, pages: int, *args: str) -> None:
+        """To a new process; and makes memory that it can map."""
         self.top = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.process = self.enterContext(emulator.device(build.DEVICE, self.top / "socket"))
-        self.client = self.enterContext(socket.socket(socket.AF_UNIX))
-        self.client.connect(str(self.top / "socket"))
         self.memory = os.memfd_create("memory")
         self.addCleanup(os.close, self.memory)
-        os.truncate(self.memory, 16 * PAGE)
+        os.truncate(self.memory, pages * PAGE)
+        args = tuple(arg.format(memory=f"/proc/{os.getpid()}/fd/{self.memory}") for arg in args)
+        self.process = self.enterContext(emulator.device(program, self.top / "socket", *args))
+        self.client = self.enterContext(socket.socket(socket.AF_UNIX))
+        self.client.connect(str(self.top / "socket"))
         self.number = 0
 
     def receive(self, size: int) -> bytes:
@@ -97,10 +99,36 @@ class Server(unittest.TestCase):
         access = struct.pack("<QII", offset, region, count)
         self.assertEqual(self.good(WRITE, access + value.to_bytes(count, "little")), access)
 
+    @staticmethod
+    def range(page: int, pages: int, offset: int = 0, flags: int = 3, size: int = 32) -> bytes:
+        return struct.pack("<IIQQQ", size, flags, offset * PAGE, page * PAGE, pages * PAGE)
+
+    @staticmethod
+    def unmap(page: int, pages: int, size: int = 24, flags: int = 0) -> bytes:
+        return struct.pack("<IIQQ", size, flags, page * PAGE, pages * PAGE)
+
+    @staticmethod
+    def set(flags: int, data: bytes = b"", start: int = 0, count: int = 1,
+            kind: int = ERR_IRQ) -> bytes:
+        return struct.pack("<IIIII", 20 + len(data), flags, kind, start, count) + data
+
     def ended(self) -> int:
         with self.assertRaises((EOFError, ConnectionResetError)):
             self.receive(1)
         return self.process.wait()
+
+
+class Server(Client):
+    """With the device of no_snoop.h"""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.enterClassContext(mock.patch.object(build, "DEVICE", cls.scratch / "device"))
+        build.device()
+
+    def setUp(self) -> None:
+        self.connect(build.DEVICE, 16)
 
 
 class Messages(Server):
@@ -183,14 +211,6 @@ class Dma(Server):
         super().setUp()
         self.agree()
 
-    @staticmethod
-    def range(page: int, pages: int, offset: int = 0, flags: int = 3, size: int = 32) -> bytes:
-        return struct.pack("<IIQQQ", size, flags, offset * PAGE, page * PAGE, pages * PAGE)
-
-    @staticmethod
-    def unmap(page: int, pages: int, size: int = 24, flags: int = 0) -> bytes:
-        return struct.pack("<IIQQ", size, flags, page * PAGE, pages * PAGE)
-
     def mapped(self) -> int:
         """Mappings of the file in the server's address space"""
         maps = Path(f"/proc/{self.process.pid}/maps").read_text()
@@ -259,11 +279,6 @@ class Interrupts(Server):
         self.signalled, self.event = os.pipe2(os.O_NONBLOCK)
         self.addCleanup(os.close, self.signalled)
         self.addCleanup(os.close, self.event)
-
-    @staticmethod
-    def set(flags: int, data: bytes = b"", start: int = 0, count: int = 1,
-            kind: int = ERR_IRQ) -> bytes:
-        return struct.pack("<IIIII", 20 + len(data), flags, kind, start, count) + data
 
     def signals(self) -> int:
         try:

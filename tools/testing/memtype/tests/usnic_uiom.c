@@ -96,16 +96,23 @@ static bool fails(const char *what)
 	return !strcmp(FAIL, what);
 }
 
-/* What is as large as a page is a chunk. */
+/* What is as large as a page is a chunk, where these are not allocated by kmalloc_flex(). */
 static void *kmalloc(size_t size, gfp_t gfp)
 {
-	return size == PAGE_SIZE && fails("chunk") ? NULL : malloc(size);
+	return size == PAGE_SIZE && !FLEX && fails("chunk") ? NULL : malloc(size);
 }
 
 static void *kzalloc(size_t size, gfp_t gfp)
 {
 	return calloc(1, size);
 }
+
+/* In newer kernels */
+#define kmalloc_obj(what, ...)		kmalloc(sizeof(what), 0)
+#define kzalloc_obj(what, ...)		kzalloc(sizeof(what), 0)
+#define kzalloc_objs(what, n, ...)	kzalloc(sizeof(what) * (n), 0)
+#define kmalloc_flex(what, member, n, ...) \
+	(fails("chunk") ? NULL : malloc(sizeof(what) + sizeof((what).member[0]) * (n)))
 
 static void *kcalloc(size_t n, size_t size, gfp_t gfp)
 {

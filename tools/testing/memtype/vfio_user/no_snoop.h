@@ -10,7 +10,7 @@
 
 #define NO_SNOOP_VENDOR		0x1af4
 #define NO_SNOOP_DEVICE		0x1210
-/* Where the PCI Express capability is */
+/* Where the PCI Express capability is: CONFIG_EXP of config.h */
 #define NO_SNOOP_EXP		0x40
 
 /* Registers of BAR 0, of 32 bits each */

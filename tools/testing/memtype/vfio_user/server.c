@@ -2,12 +2,12 @@
 /*
  * A server of vfio-user: has the device of device.h for one client, which is QEMU.
  *
- * Standard input is the socket that the client connects to, already listening: whoever starts the
- * client need not wait. The server ends with the connection. What it does not understand, or what
- * a client must not ask, it answers with an error, and says so on standard error.
+ * It ends with the connection. What it does not understand, or what a client must not ask, it
+ * answers with an error, and says so on standard error.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,13 +49,15 @@ struct message {
 	};
 	size_t size;	/* of the body */
 	int fd;		/* that came with it, or -1: whoever keeps it sets it to -1 */
+	int reply_fd;	/* that goes back with it, or -1 */
 	bool more_fds;	/* than one */
 };
 
 /* Guest memory that the device can reach. @memory is NULL where only the client can access it. */
 struct mapping {
-	uint64_t start, last;
+	uint64_t start, last, place;
 	void *memory;
+	uint32_t flags;
 };
 
 /* In the order of their addresses; they do not overlap. */
@@ -63,6 +65,9 @@ static struct mapping *mappings;
 static unsigned int nr_mappings;
 /* What signals an interrupt; 0 if nobody wants it, because descriptor 0 is the socket. */
 static int irqs[VFIO_PCI_NUM_IRQS][MAX_IRQS];
+/* What the client maps instead of asking; 0 if it asks, for the same reason. */
+static int files[VFIO_PCI_NUM_REGIONS];
+static uint32_t file_flags[VFIO_PCI_NUM_REGIONS];
 
 /* The first mapping that ends at @address or later */
 static unsigned int mapping_at(uint64_t address)
@@ -143,7 +148,7 @@ static int do_dma_map(struct message *message)
 			return ret;
 	}
 	memmove(&mappings[at + 1], &mappings[at], (nr_mappings - at) * sizeof(*mappings));
-	mappings[at] = (struct mapping) { map->address, last, memory };
+	mappings[at] = (struct mapping) { map->address, last, map->offset, memory, map->flags };
 	nr_mappings++;
 	message->size = 0;
 	return 0;
@@ -172,6 +177,18 @@ static int do_dma_unmap(struct message *message)
 	return 0;
 }
 
+int server_find(uint64_t address, bool write, uint64_t *place, uint64_t *size)
+{
+	const struct mapping *mapping = &mappings[mapping_at(address)];
+
+	if (mapping == mappings + nr_mappings || mapping->start > address || !mapping->memory ||
+	    !(mapping->flags & (write ? VFIO_USER_DMA_WRITEABLE : VFIO_USER_DMA_READABLE)))
+		return -EFAULT;
+	*place = mapping->place + (address - mapping->start);
+	*size = mapping->last - address + 1;
+	return 0;
+}
+
 static int do_device_info(struct message *message)
 {
 	struct vfio_device_info *info = &message->device;
@@ -186,6 +203,12 @@ static int do_device_info(struct message *message)
 	return 0;
 }
 
+void server_give_file(unsigned int region, int fd, uint32_t flags)
+{
+	files[region] = fd;
+	file_flags[region] = flags | VFIO_REGION_INFO_FLAG_MMAP;
+}
+
 static int do_region_info(struct message *message)
 {
 	struct vfio_region_info *info = &message->region;
@@ -195,8 +218,12 @@ static int do_region_info(struct message *message)
 		return -EINVAL;
 	info->argsz = sizeof(*info);
 	info->size = device_region_size(info->index);
-	if (info->size)
+	if (files[info->index]) {
+		info->flags = file_flags[info->index];
+		message->reply_fd = files[info->index];
+	} else if (info->size) {
 		info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+	}
 	return 0;
 }
 
@@ -219,6 +246,13 @@ static void set_irq(int *irq, int fd)
 	if (*irq)
 		close(*irq);
 	*irq = fd;
+}
+
+void server_signal(unsigned int kind, unsigned int number)
+{
+	/* What cannot be signalled any more was so often enough. */
+	if (irqs[kind][number])
+		(void)!eventfd_write(irqs[kind][number], 1);
 }
 
 /* An interrupt is signalled or not; there is no mask. */
@@ -371,6 +405,24 @@ static bool receive(int client, struct message *message, void *to, size_t size)
 	return true;
 }
 
+/* In one piece, because the client does not wait for the rest of a header. */
+static bool reply(int client, struct message *message)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+	struct iovec iov = { message, message->header.size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (message->reply_fd >= 0) {
+		memcpy(CMSG_DATA(&control.header), &message->reply_fd, sizeof(int));
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+	}
+	return sendmsg(client, &msg, MSG_NOSIGNAL) == (ssize_t)message->header.size;
+}
+
 /* One message and its answer; false if there are no more, or none that can be told apart. */
 static bool serve(int client)
 {
@@ -379,6 +431,7 @@ static bool serve(int client)
 	int ret;
 
 	message.fd = -1;
+	message.reply_fd = -1;
 	message.more_fds = false;
 	if (!receive(client, &message, header, sizeof(*header)))
 		return false;
@@ -402,19 +455,26 @@ static bool serve(int client)
 	header->size = sizeof(*header) + message.size;
 	header->flags = VFIO_USER_REPLY | (ret ? VFIO_USER_ERROR : 0);
 	header->error = -ret;
-	/* In one piece, because the client does not wait for the rest of a header. */
-	return send(client, &message, header->size, MSG_NOSIGNAL) == (ssize_t)header->size;
+	return reply(client, &message);
 }
 
-int main(void)
+int server_run(int listening, const char *argument)
 {
-	int client = accept(STDIN_FILENO, NULL, NULL);
+	struct pollfd client = { .events = POLLIN };
+	int ret = device_init(argument);
 
-	if (client < 0) {
+	if (ret) {
+		fprintf(stderr, "vfio-user: the device: %s\n", strerror(-ret));
+		return 1;
+	}
+	client.fd = accept(listening, NULL, NULL);
+	if (client.fd < 0) {
 		perror("vfio-user: accept");
 		return 1;
 	}
-	while (serve(client))
-		;
+	do {
+		while (!poll(&client, 1, device_work()))
+			;
+	} while (serve(client.fd));
 	return 0;
 }

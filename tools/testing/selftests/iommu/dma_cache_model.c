@@ -78,6 +78,10 @@ static const struct {
 	  BEGINNING },
 	/* None of it */
 	{ 'M', TASK "3003: dma_cache_pages: op=clean pfn=0x200 npages=1 result=failed" },
+	{ 'N', TASK "3008: lookup: (batch_from_domain_continue+0x5c/0xd0 <- iommu_iova_to_phys)"
+	  IN_IOMMUFD AT " ret=0x0" },
+	{ 'V', TASK "3005: lookup: (intel_iommu_map_pages+0x6e7/0x740 <- iommu_iova_to_phys)"
+	  IN_IOMMUFD AT " ret=0x0" },
 	{ 'L', "CPU:1 [LOST 5 EVENTS]" },
 	{ 'X', TASK "  3333: something: new" },
 };
@@ -109,6 +113,8 @@ static const struct recorded {
 	{ "overrun",			"cCmeLusfFpere", false },
 	{ "unreadable",			"cCmeXusfFpere", false },
 	{ "not-maintained",		"MCe", false },
+	{ "unmapped-lookup",		"cCmeuNsfFpere", false },
+	{ NULL,				"cCmVeusfFpere", false },
 	{ NULL,				"cCReuspere", false },
 	{ "needless",			"cCReusfFpere", false },
 	{ "clean-missing",		"Reuspere", false },

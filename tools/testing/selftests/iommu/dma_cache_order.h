@@ -6,6 +6,8 @@
  *  - when the last mapping is gone: unmap, IOTLB sync, flush complete, unpin; no flush if none of
  *    the mappings let a device write
  *
+ * And nobody looks for the page of an address that maps none.
+ *
  * An access of IOMMUFD, which is what a mediated device has, reaches pages without mapping them:
  * the same holds when it begins and ends, but for what non-coherent domains map meanwhile.
  *
@@ -634,6 +636,13 @@ static inline void order_access_end(struct order *o, uint64_t pid, const char *l
 	free(access);
 }
 
+/* VT-d's driver finds out itself what a map has done that failed. */
+static inline void order_lookup(struct order *o, const char *event, uint64_t paddr)
+{
+	if (!paddr && !strstr(event, "(intel_iommu_map_pages+"))
+		order_violation(o, "unmapped-lookup");
+}
+
 /*
  * Takes one line of the trace:
  *   COMM-PID  [CPU] FLAGS  TIME: EVENT: FIELDS
@@ -685,6 +694,8 @@ static inline void order_line(struct order *o, const char *line)
 		order_enforced(o, ORDER_FIELD("domain"));
 	else if (ORDER_IS("sync"))
 		order_sync(o, pid, ORDER_FIELD("domain"));
+	else if (ORDER_IS("lookup"))
+		order_lookup(o, event, ORDER_FIELD("ret"));
 	else if (ORDER_IS("free"))
 		order_domain_free(o, ORDER_FIELD("domain"));
 	else if (ORDER_IS("unpin"))

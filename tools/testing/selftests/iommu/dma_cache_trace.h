@@ -48,6 +48,7 @@ static const char * const order_probes[] = {
 	"r512:" TRACED "/map_failed iommu_map domain=$arg1 iova=$arg2 size=$arg4 ret=$retval:s32",
 	/* Of iommu_unmap() and iommu_unmap_fast(), before either syncs the IOTLB */
 	"r512:" TRACED "/unmap __iommu_unmap domain=$arg1 iova=$arg2 size=$retval",
+	"r512:" TRACED "/lookup iommu_iova_to_phys domain=$arg1 iova=$arg2 ret=$retval",
 	"p:" TRACED "/free iommu_domain_free domain=$arg1",
 	"p:" TRACED "/unpin unpin_user_page_range_dirty_lock page=$arg1 n=$arg2",
 	"p:" TRACED "/unpin unpin_user_page page=$arg1 n=\\1",
@@ -138,6 +139,8 @@ static inline void trace_start(const char * const *probes, size_t nr)
 	CHECK(!write_file(INSTANCE "events/dma_cache/filter", TRACED_TASKS), "filter");
 	CHECK(!write_file(INSTANCE "events/" TRACED "/map_failed/filter",
 			  "ret != 0 && (" TRACED_TASKS ")"), "filter");
+	CHECK(!write_file(INSTANCE "events/" TRACED "/lookup/filter",
+			  "ret == 0 && (" TRACED_TASKS ")"), "filter");
 	if (!access(INSTANCE "events/" TRACED "/enforced", F_OK))
 		CHECK(!write_file(INSTANCE "events/" TRACED "/enforced/filter",
 				  "ret != 0 && (" TRACED_TASKS ")"), "filter");

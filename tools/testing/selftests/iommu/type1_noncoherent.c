@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 
@@ -546,21 +547,33 @@ TEST_F(type1, unmap_all)
 	EXPECT_EQ(PAGES, cpu_reads(rig, 2));
 }
 
-static atomic_bool stop;
+/* How often an emulated device has pinned a page, and whether that is unmapped now */
+static atomic_uint pins;
+static atomic_bool unmapping;
 
-/* An emulated device is opened, pins a page if there is one, and is closed, again and again. */
+#define ROUNDS	50
+
+/* Each time, an emulated device is opened, pins a page, and is closed while that is unmapped. */
 static void *open_and_close(void *data)
 {
 	struct rig *rig = data;
 	__u64 iova = IOVA;
 	long error = 0;
+	int i;
 
-	while (!stop && !error) {
+	for (i = 0; i < ROUNDS && !error; i++) {
 		error = open_device(rig, VFIO_MOCK_EMULATED);
-		if (!error)
-			ioctl(rig->device[VFIO_MOCK_EMULATED], VFIO_MOCK_PIN, &iova);
+		while (!error && ioctl(rig->device[VFIO_MOCK_EMULATED], VFIO_MOCK_PIN, &iova))
+			sched_yield();
+		pins++;
+		while (!error && !unmapping)
+			sched_yield();
+		/* Until the pin is asked back, which takes vfio_mock longer than this. */
+		usleep(5000);
+		unmapping = false;
 		close_fd(&rig->device[VFIO_MOCK_EMULATED]);
 	}
+	pins = ROUNDS;		/* An error must not leave the other thread waiting. */
 	return (void *)error;
 }
 
@@ -575,10 +588,15 @@ static int ask_back_while_device_goes(void)
 	    attach(&rig, VFIO_MOCK_EMULATED) ||
 	    pthread_create(&thread, NULL, open_and_close, &rig))
 		return 1;
-	for (i = 0; i < 500; i++)
-		if (map(&rig) || unmap(&rig))
+	for (i = 1; i <= ROUNDS; i++) {
+		if (map(&rig))
 			return 1;
-	stop = true;
+		while (pins < i)
+			sched_yield();
+		unmapping = true;
+		if (unmap(&rig))
+			return 1;
+	}
 	return pthread_join(thread, &error) || error;
 }
 

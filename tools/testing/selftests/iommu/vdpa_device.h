@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A virtio device that user space drives by vhost-vdpa: bound to vp_vdpa, which makes a vDPA device
- * of it, opened, and given memory. QEMU's virtio-rng is the device.
+ * of it, opened, and given memory. QEMU's virtio-rng is one.
  *
  * What can fail returns a negative error number.
  */
@@ -111,19 +111,25 @@ static inline int vdpa_add(const char *device)
 	return ret;
 }
 
-/* Finds the device, and has vhost-vdpa drive it. An earlier run may have done so. */
-static inline int vdpa_bind(void)
+/* Has vhost-vdpa drive a device that no other driver has. An earlier run may have done so. */
+static inline int vdpa_bind_to(const char *name)
 {
-	char name[NAME_MAX + 1], path[512];
+	char path[512];
 	int ret;
 
-	if (!find_pci(name, RNG_VENDOR, RNG_DEVICE))
-		return -ENODEV;
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", name);
 	ret = write_file(path, "vp-vdpa") ?: write_file("/sys/bus/pci/drivers_probe", name);
 	if (!ret && access(VHOST_VDPA, F_OK))
 		ret = vdpa_add(name);
 	return ret ?: access(VHOST_VDPA, F_OK) ? -errno : 0;
+}
+
+/* The same of the virtio-rng */
+static inline int vdpa_bind(void)
+{
+	char name[NAME_MAX + 1];
+
+	return find_pci(name, RNG_VENDOR, RNG_DEVICE) ? vdpa_bind_to(name) : -ENODEV;
 }
 
 /* Says of its group what makes the DMA coherent. */

@@ -150,7 +150,7 @@ static inline int vfio_path(const char *device, bool group, char path[PATH_MAX])
 	snprintf(path, PATH_MAX, PCI_DEVICES "%s/vfio-dev", device);
 	directory = opendir(path);
 	while (directory && (entry = readdir(directory))) {
-		if (strncmp(entry->d_name, "vfio", 4))
+		if (!strstr(entry->d_name, "vfio"))
 			continue;
 		snprintf(path, PATH_MAX, "/dev/vfio/devices/%.40s", entry->d_name);
 		ret = 0;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Has QEMU's edu device copy memory of this program to itself and back, as a
- * driver in user space does, says where its registers are, and keeps them
- * mapped until a line comes; then it reads one of them once more.
+ * Waits for QEMU's edu device and has it copy memory of this program to itself
+ * and back, as a driver in user space does, and says where its registers are.
+ * It keeps them mapped until a line comes; then it reads one of them once more.
+ * Or, with "until-gone", it goes on with DMA until the device is taken away.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -85,14 +86,29 @@ static void run_dma(const void *memory, bool to_memory)
 		usleep(1000);
 }
 
-int main(void)
+/*
+ * Has the device write to memory until it is taken away, and with it its directory. The registers
+ * stay mapped then, without a device behind them.
+ */
+static void run_until_gone(const char *directory, const void *memory)
+{
+	while (!access(directory, F_OK)) {
+		edu_start(registers, address_of(memory), BYTES, true);
+		usleep(1000);
+	}
+	puts("gone");
+	/* The memory of a transfer that was pending is kept until nothing can reach it. */
+	sleep(1);
+}
+
+int main(int argc, char **argv)
 {
 	char name[NAME_MAX + 1], directory[sizeof(PCI_DEVICES) + NAME_MAX];
 	uint8_t *from, *to;
 	uint64_t bar;
 
-	if (!find_edu(name))
-		errx(1, "no edu device");
+	while (!find_edu(name))
+		usleep(10000);
 	snprintf(directory, sizeof(directory), PCI_DEVICES "%s", name);
 	enable_edu(directory);
 	bar = map_registers(directory);
@@ -113,6 +129,10 @@ int main(void)
 		errx(1, "the memory is not what the device was given");
 
 	printf("copied, BAR 0 at 0x%llx\n", (unsigned long long)bar);
+	if (argc > 1 && !strcmp(argv[1], "until-gone")) {
+		run_until_gone(directory, to);
+		return 0;
+	}
 	getchar();
 	printf("%d of %d bytes\n", (int)edu_read(registers, EDU_COUNT), BYTES);
 	return 0;
