@@ -12,12 +12,14 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from settings import ARCHES, BUILD, SHARED, Error, Source, fail, output, say
 
 # What the Debian archive is signed with, on every Debian.
+# What a cross-built package of headers is linked with (deb.py).
+LIBSSL = "libssl-dev"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Where a QEMU may be that this Debian lacks, by its major version: suites that are used together,
 # of which the last one goes first.
@@ -73,16 +75,29 @@ def download(package: str, state: Path, *options: str) -> Path:
     return next(state.glob(f"{package}_*.deb"))
 
 
-def unpacked(package: str, arch: str) -> Path:
-    """Where a package of an architecture is unpacked."""
-    out = SHARED / package
-    root, fresh = out / arch, out / "unpacking"
+def once(root: Path, fill: Callable[[Path], None]) -> Path:
+    """A directory that `fill` has filled. If it fails, or is interrupted, there is none."""
     if not root.exists():
-        say(f"  downloading the {arch} {package}")
+        fresh = root.with_name(f"{root.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        output(["dpkg", "-x", download(package, out / f"apt-{arch}", *architecture(arch)), fresh])
+        fresh.mkdir(parents=True)
+        fill(fresh)
         fresh.rename(root)
     return root
+
+
+def unpacked(package: str, arch: str, suites: Sequence[str] = ()) -> Path:
+    """Where a package of an architecture is unpacked, of the first of these suites that has it, or
+    else of those that this machine uses."""
+    out = SHARED / package
+
+    def fill(fresh: Path) -> None:
+        say(f"  downloading the {arch} {package}")
+        state, options = out / f"apt-{arch}", architecture(arch)
+        output(["dpkg", "-x", from_suites(package, suites, state, *options) if suites else
+                download(package, state, *options), fresh])
+
+    return once(out / arch, fill)
 
 
 def busybox(arch: str) -> Path:
@@ -121,11 +136,11 @@ def sources(out: Path, *suites: str, kind: str = "deb") -> list[str]:
     return ["-o", f"Dir::Etc::sourcelist={listed}", "-o", "Dir::Etc::sourceparts=-"]
 
 
-def from_suites(package: str, suites: list[str], out: Path) -> Path:
+def from_suites(package: str, suites: Sequence[str], out: Path, *options: str) -> Path:
     """A package of the first of these suites that has it; `out` is for the package state."""
     for suite in suites:
         try:
-            return download(package, out / "apt", *sources(out, suite))
+            return download(package, out / "apt", *sources(out, suite), *options)
         except Error:
             if suite == suites[-1]:
                 raise
@@ -158,21 +173,19 @@ def unpack(packages: Sequence[str], suites: Sequence[str], root: Path, arch: str
 def unpacked_qemu(arch: str, major: int, suites: Sequence[str]) -> Path:
     """A QEMU of the archive's suites, unpacked once; beside it, the root file system it is in."""
     name = ARCHES[arch].qemu
-    out = SHARED / f"qemu{major}" / arch
+
+    def fill(fresh: Path) -> None:
+        root = fresh / "root"
+        unpack([ARCHES[arch].vmm], suites, root)
+        loader = next(root.glob("**/*-linux-*/ld-linux-*.so.*"))
+        (fresh / name).write_text(START.format(triplet=loader.parent.name,
+                                               loader=loader.relative_to(root)))
+        (fresh / name).chmod(0o755)
+        if qemu_major(fresh / name) < major:
+            fail(f"that of Debian {suites[-1]} does not run here, or is older")
+
     with MAKING:
-        if not out.exists():
-            fresh = out.with_name(f"{arch}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            root = fresh / "root"
-            unpack([ARCHES[arch].vmm], suites, root)
-            loader = next(root.glob("**/*-linux-*/ld-linux-*.so.*"))
-            (fresh / name).write_text(START.format(triplet=loader.parent.name,
-                                                   loader=loader.relative_to(root)))
-            (fresh / name).chmod(0o755)
-            if qemu_major(fresh / name) < major:
-                fail(f"that of Debian {suites[-1]} does not run here, or is older")
-            fresh.rename(out)
-    return out / name
+        return once(SHARED / f"qemu{major}" / arch, fill) / name
 
 
 def qemu(arch: str, major: int) -> Path:

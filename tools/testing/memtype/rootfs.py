@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Of `make vmm`: Debian's QEMU with all that it needs, for each architecture a root file system.
+"""For `make vmm`: Debian's QEMU with all that it needs, for each architecture a root file system.
 
 debootstrap chooses the packages, downloads them from the archive that this Debian comes from, and
 checks their signatures. Here they are only unpacked: nothing of them runs, so that it needs no
-privileges, and another architecture's no emulation.
+privileges, and another architecture's no emulation. `make deb-boot` has debootstrap here, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import debian
@@ -23,6 +24,12 @@ from settings import ARCHES, SHARED, Error, fail, output, say
 LIMIT = 1800
 # The suite that has the newest QEMU, in the same archive and signed by the same keys.
 NEWEST = "unstable"
+# Where the tests have one, and a QEMU that asks in it, when it is in an initramfs (memtype/qemu.h).
+PLACE = "/debian"
+ASKS = f"{PLACE}/asks"
+# What QEMU reads when it starts a PC with std VGA, and boots Linux.
+FIRMWARE = ["usr/share/seabios/bios-256k.bin", "usr/share/seabios/vgabios-stdvga.bin",
+            "usr/share/qemu/kvmvapic.bin", "usr/share/qemu/linuxboot_dma.bin"]
 # Machines that start at the same time may need the same one.
 MAKING = threading.Lock()
 
@@ -51,35 +58,36 @@ def make(arch: str, suite: str = "") -> Path:
     """
     root = directory(arch, suite)
     with MAKING:
-        if root.exists():
-            return root
         try:
-            unpack(arch, suite, root)
-        except subprocess.TimeoutExpired:
-            fail(f"{arch} root file system: debootstrap took more than {LIMIT} s; "
-                 "is the archive, or its proxy, slow?")
+            return debian.once(root, lambda fresh: unpack(arch, suite, fresh))
         except OSError as error:
             fail(f"{arch} root file system: {error}")
-    return root
 
 
-def unpack(arch: str, suite: str, root: Path) -> None:
-    package, fresh = ARCHES[arch].vmm, root.with_name(f"{root.name}.new")
+def debootstrap(arch: str, suite: str, root: Path, *options: str,
+                under: Sequence[str | Path] = ()) -> None:
+    """Runs it for a root of a suite, or of this Debian's own; `under` is what runs the command."""
     mirror, codename = debian.archive()
     suite = suite or codename
-    say(f"  {arch} root file system: {package} from Debian {suite}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    output(["debootstrap", "--download-only", "--variant=minbase", f"--arch={ARCHES[arch].debian}",
-            f"--include={package}", f"--keyring={debian.KEYRING}", "--force-check-gpg",
-            suite, fresh, mirror], env=environment(), timeout=LIMIT)
+    say(f"  {arch} root file system: Debian {suite}")
+    try:
+        output([*under, "debootstrap", "--variant=minbase", f"--arch={ARCHES[arch].debian}",
+                *options, f"--keyring={debian.KEYRING}", "--force-check-gpg", suite, root, mirror],
+               env=environment(), timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        fail(f"{arch} root file system: debootstrap took more than {LIMIT} s; "
+             "is the archive, or its proxy, slow?")
+
+
+def unpack(arch: str, suite: str, fresh: Path) -> None:
+    package = ARCHES[arch].vmm
+    debootstrap(arch, suite, fresh, "--download-only", f"--include={package}")
     downloads = fresh / "var/cache/apt/archives"
     for deb in sorted(downloads.glob("*.deb")):
         output(["dpkg-deb", "--extract", deb, fresh])
     output(["dpkg-deb", "--control", next(downloads.glob(f"{package}_*.deb")), fresh / "DEBIAN"])
     for part in (downloads, fresh / "debootstrap"):
         shutil.rmtree(part)
-    fresh.rename(root)
 
 
 def qemu11(arch: str) -> Path:
@@ -93,3 +101,37 @@ def qemu11(arch: str) -> Path:
     except (Error, OSError) as error:
         raise debian.Unavailable.after("QEMU 11", error) from error
     return root
+
+
+def needed(program: Path, libraries: dict[str, Path]) -> dict[str, Path]:
+    """The libraries that a program needs, by the names that it knows them by."""
+    found: dict[str, Path] = {}
+    left = [program]
+    while left:
+        said = output(["readelf", "--dynamic", left.pop()])
+        for name in re.findall(r"\(NEEDED\).*\[(.*)\]", said):
+            if name not in found:
+                found[name] = libraries[name]
+                left.append(libraries[name])
+    return found
+
+
+def carried(directories: list[str], arch: str) -> dict[str, Path]:
+    """Of a root file system and, if there is one, the directory of a QEMU that asks, as little as
+    that QEMU needs to start; by where an initramfs has it."""
+    if not directories:
+        return {}
+    root, *asks = (Path(directory).resolve() for directory in directories)
+    name = ARCHES[arch].qemu
+    program = asks[0] / name if asks else root / "usr/bin" / name
+    place = f"{ASKS}/{name}" if asks else f"{PLACE}/usr/bin/{name}"
+    libraries = {path.name: path for path in root.rglob("*.so*")
+                 if path.resolve().is_relative_to(root)}
+    found = needed(program, libraries)
+    interpreter = re.search(r"interpreter: (.*)\]",
+                            output(["readelf", "--program-headers", program]))
+    assert interpreter
+    loader = libraries[Path(interpreter[1]).name]
+    return {place: program, f"{PLACE}{interpreter[1]}": loader,
+            **{f"{PLACE}/usr/lib/{name}": path for name, path in found.items()},
+            **{f"{PLACE}/{name}": root / name for name in FIRMWARE}}

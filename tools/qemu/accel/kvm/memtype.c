@@ -37,6 +37,7 @@ static const uint64_t policies[GUEST_MEMTYPE_POLICY__MAX] = {
 
 /* Of the one VM that there is */
 static GuestMemtypePolicy policy;
+static bool where_known;    /* that policy, if KVM has any */
 static int caps;
 
 static int get_policy(Object *obj, Error **errp)
@@ -47,6 +48,7 @@ static int get_policy(Object *obj, Error **errp)
 static void set_policy(Object *obj, int value, Error **errp)
 {
     policy = value;
+    where_known = false;
 }
 
 /* The name that QEMU 11 has for a part of it */
@@ -58,9 +60,9 @@ static void set_honor_guest_pat(Object *obj, Visitor *v, const char *name,
     if (!visit_type_OnOffAuto(v, name, &value, errp)) {
         return;
     }
-    policy = value == ON_OFF_AUTO_ON ? GUEST_MEMTYPE_POLICY_HONOR :
-             value == ON_OFF_AUTO_OFF ? GUEST_MEMTYPE_POLICY_LEGACY :
-             GUEST_MEMTYPE_POLICY_DEFAULT;
+    policy = value == ON_OFF_AUTO_OFF ? GUEST_MEMTYPE_POLICY_LEGACY :
+             GUEST_MEMTYPE_POLICY_HONOR;
+    where_known = value == ON_OFF_AUTO_AUTO;
 }
 
 static bool ask(KVMState *s, int as_id, hwaddr gpa, struct kvm_memtype *page)
@@ -86,6 +88,9 @@ int kvm_memtype_init(KVMState *s)
 {
     int ret;
 
+    if (where_known && !kvm_vm_check_extension(s, KVM_CAP_MEMTYPE)) {
+        policy = GUEST_MEMTYPE_POLICY_DEFAULT;
+    }
     if (policy != GUEST_MEMTYPE_POLICY_DEFAULT) {
         ret = kvm_vm_enable_cap(s, KVM_CAP_MEMTYPE, 0, policies[policy]);
         if (ret < 0) {
@@ -351,6 +356,7 @@ void kvm_memtype_class_init(ObjectClass *oc)
     object_class_property_add(oc, "honor-guest-pat", "OnOffAuto", NULL,
                               set_honor_guest_pat, NULL, NULL);
     object_class_property_set_description(oc, "honor-guest-pat",
-        "on is guest-memtype=honor, off is guest-memtype=legacy");
+        "on is guest-memtype=honor, off is guest-memtype=legacy, "
+        "auto is on where KVM knows it");
     monitor_register_hmp("memtype", true, hmp_info_memtype);
 }

@@ -233,5 +233,34 @@ class Bochs(unittest.TestCase):
             self.assertEqual(debian.bochs_version(), "")
 
 
+class Unpacked(unittest.TestCase):
+    def test_suites(self) -> None:
+        """Of the first suite that has it, and of the architecture that was asked for."""
+        tried = []
+
+        def download(package: str, _state: Path, *options: str) -> Path:
+            sources = next(Path(word.partition("=")[2]) for word in options
+                           if word.startswith("Dir::Etc::sourcelist="))
+            tried.append(sources.read_text().split()[-2])
+            self.assertIn("APT::Architecture=arm64", options)
+            if tried[-1] == "old":
+                raise Error("none")
+            return Path(package)
+
+        def output(command: list[str | Path]) -> str:
+            Path(command[-1], "data").touch()         # dpkg -x
+            return ""
+
+        with tempfile.TemporaryDirectory() as scratch, \
+                mock.patch.object(debian, "SHARED", Path(scratch)), \
+                mock.patch.object(debian, "archive", return_value=("http://a.example/", "here")), \
+                mock.patch.object(debian, "download", download), \
+                mock.patch.object(debian, "output", output), mock.patch.object(debian, "say"):
+            for _ in range(2):      # the second time asks for nothing
+                self.assertEqual(debian.unpacked("data", "arm64", ["old", "new", "newer"]),
+                                 Path(scratch) / "data/arm64")
+        self.assertEqual(tried, ["old", "new"])
+
+
 if __name__ == "__main__":
     unittest.main()

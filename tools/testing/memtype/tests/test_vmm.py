@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
 import unittest
@@ -15,10 +16,11 @@ import build
 import debian
 import machine
 import matrix
+import qemu
 import rootfs
 import tables
 from results import SKIP
-from settings import Error
+from settings import Error, output
 from tables import Test
 
 # Stands for debootstrap: "downloads" a package that is built here.
@@ -138,6 +140,69 @@ class Rootfs(unittest.TestCase):
             shutil.rmtree(rootfs.directory("arm64"))
 
 
+class Carried(unittest.TestCase):
+    """What an initramfs has of a QEMU: this machine's own make stands for it."""
+
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.top = Path(scratch.name)
+        self.root = self.top / "root"
+        for name in rootfs.FIRMWARE:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_text("")
+        program = Path(shutil.which("make") or "").resolve()
+        for place in ("root/usr/bin/qemu-system-x86_64", "asks/qemu-system-x86_64"):
+            (self.top / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(program, self.top / place)
+        said = output(["ldd", program])
+        for name, path in re.findall(r"(?:(\S+) => )?(/\S+) \(0x", said):
+            library = self.root / "usr/lib/any" / Path(name or path).name
+            library.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, library)
+        # One that would lead out of the root
+        (self.root / "lib64").mkdir()
+        (self.root / "lib64/libc.so.6").symlink_to("/nowhere/libc.so.6")
+
+    def test_nothing(self) -> None:
+        self.assertEqual(rootfs.carried([], "x86_64"), {})
+
+    def test_as_it_is_carried(self) -> None:
+        """It starts with no other libraries than these."""
+        found = rootfs.carried([str(self.root)], "x86_64")
+        program = found.pop("/debian/usr/bin/qemu-system-x86_64")
+        self.assertEqual(program, self.root / "usr/bin/qemu-system-x86_64")
+        self.assertEqual({name for name in found if "/share/" in name},
+                         {f"/debian/{name}" for name in rootfs.FIRMWARE})
+        loader = found["/debian/lib64/ld-linux-x86-64.so.2"]
+        carried = self.top / "libraries"
+        carried.mkdir()
+        for name, path in found.items():
+            if name.startswith("/debian/usr/lib/"):
+                shutil.copy(path, carried / Path(name).name)
+        self.assertIn("GNU Make", output([loader, "--library-path", carried, program, "--version"]))
+
+    def test_one_that_asks(self) -> None:
+        """It is beside Debian's files, and has their libraries."""
+        found = rootfs.carried([str(self.root), str(self.top / "asks")], "x86_64")
+        self.assertEqual(found["/debian/asks/qemu-system-x86_64"],
+                         self.top / "asks/qemu-system-x86_64")
+        self.assertIn("/debian/usr/lib/libc.so.6", found)
+        self.assertNotIn("/debian/usr/bin/qemu-system-x86_64", found)
+
+    def test_no_source(self) -> None:
+        """The machine of a QEMU that asks is skipped where that cannot be built."""
+        item = tables.all_machines()["x86-intel-vmm-asks"]
+        with mock.patch.object(machine, "BUILD", self.top), \
+                mock.patch.object(qemu, "OUT", self.top / "qemu"), \
+                mock.patch.object(debian, "download_source", side_effect=Error("E: gone")), \
+                mock.patch.object(qemu, "say"):
+            _, results = matrix.run_one(item, [Test("memtype/a", [item.name])], Path("/none"),
+                                        matrix.Progress([item.name]), self.top / "out")
+        self.assertEqual([result.status for result in results], [SKIP, SKIP])
+        self.assertIn("needs QEMU's source, which cannot be had: E: gone", results[0].reason)
+
+
 class Guest(unittest.TestCase):
     def packed(self, name: str, *guests: list[str]) -> list[tuple[list[str], bool]]:
         """Of each initramfs of the machine for guests: its programs, and whether it has a shell."""
@@ -159,6 +224,7 @@ class Guest(unittest.TestCase):
         self.assertEqual(self.packed("x86-amd-vmm", ["memtype/b"], [], ["memtype/a", "memtype/b"]),
                          [(["memtype/a", "memtype/b"], True)])
         self.assertEqual(self.packed("x86-intel-vmm", ["memtype/a"]), [(["memtype/a"], False)])
+        self.assertEqual(self.packed("x86-intel-vmm11", ["memtype/a"]), [(["memtype/a"], True)])
         self.assertEqual(self.packed("x86-amd", []), [])
 
 
