@@ -6,70 +6,87 @@ The same sources give the same bytes, wherever and whenever they are built.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
+import json
 import re
 import tarfile
 import tempfile
 from pathlib import Path
 
 import build
+import hardware
 import settings
 import tables
 import tree
-from settings import ARCHES, HERE, OUT, REPO, output, say
+from settings import ARCHES, HERE, OUT, REPO, TREES, output, say
 from tables import Test
 
-# Programs of kvm/ that do nothing without a device of QEMU's.
-EMULATED = ("kvm/memtype_vfio_test", "kvm/memtype_removal_test")
+# Programs that do nothing without an emulated device, or where no counter counts instructions.
+EMULATED = ("kvm/memtype_vfio_test", "kvm/memtype_removal_test", "kvm/memtype_cache_test",
+            "kvm/memtype_wait_test", "iommu/dma_cache_engine", "iommu/dma_cache_sample",
+            "iommu/dma_cache_vdpa", "iommu/dma_cache_bench", "iommu/iommufd_noiommu",
+            "iommu/vfio_no_snoop")
+# What people look at a VM with, and the VM that run.sh looks at.
+TOOLS = ("kvm-memtype", "memtype-example")
+# What run.sh starts, with all that it imports, and the tables that these read.
+PYTHON = ["tools/testing/memtype/hardware.py",
+          *(f"tools/testing/memtype/{name}.py" for name in (
+              "console", "judge", "page", "report", "results", "settings", "summary", "tables",
+              "walker")),
+          "tools/testing/memtype/architectures.toml", "tools/testing/memtype/bases.toml",
+          "tools/testing/kunit/kunit_parser.py", "tools/testing/kunit/kunit_printer.py"]
 
 README = """memtype selftests for @ARCH@, from commit @COMMIT@
 
     ./run.sh
 
-as root, on the machine to be tested; nothing has to be installed there. It
-prints what each program prints (KTAP); the exit status is 0 if all passed, 1 if
-one failed, 4 if none could run. Programs skip what the machine or its kernel
-cannot do, and say why.
+as root, on the machine to be tested. It needs Python 3.11 or newer (Debian 12 has it) and nothing
+else: the programs are linked statically. It takes some minutes, prints KTAP, and writes
+out/report.html, out/matrix.json and out/junit.xml. The exit status is 0 if nothing failed, 1 if
+something did, 2 if it cannot run, and 4 if all was skipped. ./run.sh --help has the options, and
+the project's Documentation/virt/kvm/memtype-hardware.rst explains the report.
 
-The tests start small virtual machines, reserve 2M huge pages (nr_hugepages is 8
-afterwards), change kvm.guest_memtype for a moment, and use trace events. Do not
-run them on a machine that others depend on.
+The tests start small virtual machines, reserve 2M huge pages for a moment, change
+kvm.guest_memtype for a moment, inject allocation failures into themselves, and use trace events.
+Do not run them on a machine that others depend on.
 
-Kernel: Linux @BASE@ with the patches of this commit (make series), and
+Kernel: Linux @BASE@ with the patches of this commit, and
 
     @OPTIONS@
 
-The KVM_MEMTYPE_PROBE and *_TEST options are for test kernels only: they let any
-user of KVM look at page tables. Without them the tests that need them skip.
-Also used, where there: CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_HUGETLBFS,
-CONFIG_FTRACE, CONFIG_DEBUG_FS, CONFIG_IOMMUFD, CONFIG_VFIO_PCI with
-CONFIG_VFIO_DEVICE_CDEV. Of VFIO BARs, only those of QEMU's edu and display are
-tested; without these devices, those tests skip.
-
-Lines "# memtype-cell:" say which type the CPU used. The memtype matrix
-compares them with what each of its emulated machines must have, run.sh does not.
-Documentation/virt/kvm/memtype.rst says what to expect.
+Without the KVM_MEMTYPE_PROBE and *_TEST options, which are for test kernels only because they let
+any user of KVM look at page tables, the tests that need them are skipped. Also used, where they are
+there: CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_HUGETLBFS, CONFIG_FTRACE, CONFIG_DEBUG_FS,
+CONFIG_IOMMUFD, CONFIG_IOMMUFD_TEST, CONFIG_FAULT_INJECTION, and CONFIG_VFIO_PCI with
+CONFIG_VFIO_DEVICE_CDEV.
 """
 
 
 def ours(arch: str) -> list[Test]:
-    """Our tests for an architecture, each once whatever machines it is for.
-
-    Those of cache maintenance would see nothing of real hardware: they have emulated devices, and
-    EMULATED needs one. And nothing else has what a guest boots.
-    """
+    """Our tests for an architecture but those of EMULATED, in each way in which a machine that is
+    no VMM's runs them. What decides what the machine is goes first."""
     machines = tables.all_machines()
-    found = {(test.program, *test.args): test for test in tables.all_tests(machines)
-             if tables.is_ours(test) and test.program.startswith("kvm/") and not test.guest
-             and test.program not in EMULATED
-             and any(machines[name].arch == arch for name in test.machines)}
-    return list(found.values())
+    found = [test for test in tables.all_tests(machines)
+             if tables.is_ours(test) and not test.guest and test.program not in EMULATED
+             and any(machines[name].arch == arch for name in test.machines)
+             and not test.program.startswith("memtype/")]
+    return sorted(found, key=lambda test: test.suite != hardware.IDENTITY)
 
 
-def listing(tests: list[Test]) -> str:
-    """What run.sh reads."""
-    return "".join(" ".join([test.program, *test.args]) + "\n" for test in tests)
+def listing(arch: str, tests: list[Test], commit: str, base: str) -> bytes:
+    """tests.json, which run.sh reads: the tables without what is not for this architecture."""
+    machines = {name: item.proves for name, item in tables.all_machines().items()
+                if item.arch == arch and item.config != "vmm"}
+    listed = [dataclasses.asdict(dataclasses.replace(
+        test, machines=[name for name in test.machines if name in machines],
+        rows={row: mine for row, values in test.rows.items()
+              if (mine := {name: value for name, value in values.items() if name in machines})},
+        skips={name: values for name, values in test.skips.items() if name in machines}))
+        for test in tests]
+    kit = hardware.Kit(arch, commit, base, machines, [])
+    return json.dumps({**dataclasses.asdict(kit), "tests": listed}, indent=1).encode() + b"\n"
 
 
 def options(arch: str) -> list[str]:
@@ -112,12 +129,14 @@ def write() -> None:
         for word, text in (("ARCH", arch), ("COMMIT", commit), ("BASE", base.version),
                            ("OPTIONS", "\n    ".join(options(arch)))):
             readme = readme.replace(f"@{word}@", text)
-        files = {test.program: stripped(arch, built / test.program) for test in tests}
-        files |= {"README": readme.encode(), "tests": listing(tests).encode(),
-                  "run.sh": (HERE / "run.sh").read_bytes()}
+        files = {name: stripped(arch, built / name)
+                 for name in [*TOOLS, *(test.program for test in tests)]}
+        files |= {name: (TREES["patched"] / name).read_bytes() for name in PYTHON}
+        files |= {"README": readme.encode(), "run.sh": (HERE / "run.sh").read_bytes(),
+                  "tests.json": listing(arch, tests, commit, f"Linux {base.version}")}
         target = OUT / f"memtype-selftests-{arch}.tar.gz"
         target.write_bytes(archive(target.name.removesuffix(".tar.gz"), files, date))
-        say(f"{target}: {', '.join(test.program for test in tests)}")
+        say(f"{target}: {', '.join(sorted({test.program for test in tests}))}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tarballs for real hardware: what is in them, and the script that runs it."""
+"""The tarballs for real hardware: what is in them. What runs it is in test_hardware.py."""
 
 from __future__ import annotations
 
 import io
-import subprocess
 import tarfile
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
+import hardware
+import tables
 import tarball
-from tables import Test
-from settings import ARCHES, HERE
+from settings import ARCHES
 
 
 class Archive(unittest.TestCase):
@@ -38,13 +39,50 @@ class Archive(unittest.TestCase):
 
     def test_tests(self) -> None:
         for arch in ARCHES:
-            listed = tarball.listing(tarball.ours(arch)).splitlines()
-            self.assertIn("kvm/memtype_test", listed)
-            self.assertEqual(len(listed), len(set(listed)))
-            self.assertFalse([line for line in listed if line.startswith(
-                ("kvm/set_memory", "kvm/memtype_linux_test", *tarball.EMULATED))])
-        self.assertEqual(tarball.listing([Test("a", [], program="kvm/a", args=["-b", "1M"])]),
-                         "kvm/a -b 1M\n")
+            tests = tarball.ours(arch)
+            programs = {test.program for test in tests}
+            self.assertEqual(tests[0].suite, hardware.IDENTITY)
+            self.assertLessEqual({"kvm/memtype_test", "kvm/memtype_speed", "kvm/memtype_tool_test",
+                                  "iommu/iommufd_noncoherent", "iommu/type1_noncoherent"}, programs)
+            self.assertFalse(programs & {"kunit", "kvm/set_memory_region_test",
+                                         "kvm/memtype_linux_test", *tarball.EMULATED})
+
+    def test_emulated_are_there(self) -> None:
+        known = {test.program for test in tables.all_tests(tables.all_machines())}
+        self.assertLessEqual(set(tarball.EMULATED), known)
+
+    def test_listing(self) -> None:
+        """What run.sh reads is what the tables say, of this architecture."""
+        for arch in ARCHES:
+            with tempfile.NamedTemporaryFile() as listed:
+                listed.write(tarball.listing(arch, tarball.ours(arch), "c0ffee", "Linux 6.12"))
+                listed.flush()
+                with mock.patch.object(hardware, "LIST", Path(listed.name)):
+                    kit = hardware.load()
+            self.assertEqual((kit.arch, kit.commit, kit.base), (arch, "c0ffee", "Linux 6.12"))
+            machines = tables.all_machines()
+            self.assertEqual({machines[name].arch for name in kit.machines}, {arch})
+            rows = {test.suite: test.rows for test in tables.all_tests(machines)}
+            for test in kit.tests:
+                for names in (test.machines, test.skips, *test.rows.values()):
+                    self.assertLessEqual(set(names), set(kit.machines))
+            for row, values in kit.tests[0].rows.items():
+                self.assertEqual(values, {
+                    name: value for name, value in rows[hardware.IDENTITY][row].items()
+                    if name in kit.machines})
+
+    def test_every_kind_is_found(self) -> None:
+        """Each machine is taken for itself, or for one of which it is a variant."""
+        for arch in ARCHES:
+            kit = hardware.Kit(arch, "", "", {name: "" for name, item in
+                                              tables.all_machines().items() if item.arch == arch},
+                               tarball.ours(arch))
+            rows = kit.tests[0].rows
+            for name in kit.machines:
+                found = hardware.identify(kit, {row: values[name] for row, values in rows.items()
+                                                if name in values})
+                self.assertIn(found, tables.all_machines()[name].family)
+            self.assertEqual(hardware.identify(kit, {}), "")
 
     def test_options(self) -> None:
         for arch in ARCHES:
@@ -52,38 +90,6 @@ class Archive(unittest.TestCase):
             self.assertIn("CONFIG_KVM_MEMTYPE=y", options)
             self.assertIn("CONFIG_KVM_MEMTYPE_PROBE=y", options)
             self.assertFalse([line for line in options if "KUNIT" in line])
-
-
-class Run(unittest.TestCase):
-    """run.sh, with programs that only print their arguments and end with the first of them."""
-
-    def run_listed(self, *lines: str) -> tuple[int, str]:
-        with tempfile.TemporaryDirectory() as scratch:
-            top = Path(scratch)
-            (top / "run.sh").write_bytes((HERE / "run.sh").read_bytes())
-            (top / "tests").write_text("".join(f"{line}\n" for line in lines))
-            (top / "kvm").mkdir()
-            (top / "kvm/end").write_text('#!/bin/sh\ncat\necho "args: $*"\nexit "$1"\n')
-            (top / "kvm/end").chmod(0o755)
-            done = subprocess.run(["sh", top / "run.sh"], cwd="/", text=True, check=False,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return done.returncode, done.stdout
-
-    def test_output(self) -> None:
-        self.assertEqual(self.run_listed("kvm/end 0 -b", "kvm/end 4"), (0, (
-            "# run: kvm/end 0 -b\nargs: 0 -b\n# exit status 0: kvm/end\n"
-            "# run: kvm/end 4\nargs: 4\n# exit status 4: kvm/end\n"
-            "# programs: 1 passed, 0 failed, 1 skipped\n")))
-
-    def test_exit_status(self) -> None:
-        for codes, expected in (("0", 0), ("0 4", 0), ("0 1", 1), ("139", 1), ("4 4", 4), ("", 4),
-                                ("1 4", 1)):
-            with self.subTest(codes):
-                lines = [f"kvm/end {code}" for code in codes.split()]
-                self.assertEqual(self.run_listed(*lines)[0], expected)
-
-    def test_program_that_is_missing(self) -> None:
-        self.assertEqual(self.run_listed("kvm/end 0", "kvm/none")[0], 1)
 
 
 if __name__ == "__main__":

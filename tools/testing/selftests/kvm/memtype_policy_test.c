@@ -80,6 +80,14 @@ TEST_F(policy, enable_cap)
 	EXPECT_EQ(vm_check_cap(legacy, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED),
 		  LEGACY_IS_DEVICE ? 0 :
 		  vm_check_cap(self->vm, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED));
+	/* Where stage 1 decides, no FWB forces anything. */
+	if (kvm_check_cap(KVM_CAP_MEMTYPE) & KVM_MEMTYPE_CAP_STAGE1) {
+		struct kvm_vm *stage1 = vm_create(1);
+
+		ASSERT_EQ(__vm_enable_cap(stage1, KVM_CAP_MEMTYPE, KVM_MEMTYPE_POLICY_STAGE1), 0);
+		EXPECT_EQ(vm_check_cap(stage1, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED), 0);
+		kvm_vm_free(stage1);
+	}
 #endif
 
 	/* And back again. */

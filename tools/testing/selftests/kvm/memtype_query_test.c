@@ -551,7 +551,8 @@ TEST_F(refusal, cacheable_memslot)
 
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
-	ASSERT_NE(bar, 0);
+	if (!bar)
+		SKIP(return, "no display");
 	hva = map_host(HOST_SIZE, bar, MEMTYPE_TEST_WB, MEMTYPE_TEST_PREMAP);
 	ASSERT_NE(hva, MAP_FAILED);
 	if (__vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva))
@@ -603,6 +604,8 @@ TEST_F(refusal, mte_memslots)
 		SKIP(return, "no KVM_CAP_ARM_MTE");
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (!frame_buffer())
+		SKIP(return, "no display");
 	vm = create_mte_vm(&vcpu);
 	for (memory = mte_memory; memory < mte_memory + ARRAY_SIZE(mte_memory); memory++) {
 		hva = map_host(HOST_SIZE, memory->device ? frame_buffer() : 0, memory->prot,
@@ -670,6 +673,8 @@ TEST_F(refusal, logged_read)
 		SKIP(return, "no cacheable mapping of what is not memory");
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (!frame_buffer())
+		SKIP(return, "no display");
 	hva = mmap(NULL, HOST_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(hva, MAP_FAILED);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES, TEST_GPA,
@@ -695,6 +700,8 @@ TEST_F(refusal, execution_is_none)
 
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (!CANNOT_EXECUTE_DEVICE && !frame_buffer())
+		SKIP(return, "no display");
 	/* Bochs cannot fetch from a device; EPT has the same entry for UC memory. */
 	if (CANNOT_EXECUTE_DEVICE)
 		hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_UC,
