@@ -24,6 +24,7 @@ import bench
 import build
 import matrix
 import mutate
+import picture
 import report
 import settings
 import sphinx
@@ -53,16 +54,17 @@ MODULES = ("drivers/iommu/iommufd/iommufd", "drivers/vfio/vfio_iommu_type1",
 # by configs/check_<arch>.config, and not built.
 CHECKED_ONLY = {"x86_64": ["drivers/infiniband/hw/usnic/usnic_uiom.o"]}
 # What may be tracked; everything else is a mistake.
-WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md|\.ci/run",
+WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md",
+         r"\.ci/(run|(gitlab|github)\.yml)",
          r"(arch|drivers|include|mm|virt)/.+\.[chS]", r".+/(Kconfig(\.\w+)?|Makefile)",
-         r"Documentation/(.+\.rst|ABI/testing/[a-z0-9_-]+)",
+         r"Documentation/(.+\.(rst|graph|svg)|ABI/testing/[a-z0-9_-]+)",
          r"patches/(files\.toml|cover-letter|[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested))",
-         r"tools/kvm/memtype/(.+\.c|\.gitignore)",
+         r"tools/kvm/memtype/(.+\.[ch]|kvm-memtype\.(bash|schema\.json)|\.gitignore)",
          r"tools/qemu/(version|patches/(\d{4}-[a-z0-9-]+\.patch|series))",
          r"tools/qemu/(accel|configs|include|qapi)/.+\.(c|h|json|mak)",
-         r"tools/testing/selftests/.+\.(c|h)",
+         r"tools/testing/selftests/(.+\.(c|h)|[a-z]+/(config|settings))",
          r"tools/testing/memtype/([a-z0-9_]+\.(py|toml|c|h|sh)|README\.rst)",
-         r"tools/testing/memtype/vfio_user/[a-z_]+\.[ch]",
+         r"tools/testing/memtype/(cache|renderer|vfio_user)/([a-z0-9_]+\.[chS]|README\.rst)",
          r"tools/testing/memtype/configs/[a-z0-9_.]+\.config",
          r"tools/testing/memtype/mutations/([0-9.]+/)?[a-z0-9-]+\.patch",
          r"tools/testing/memtype/tests/([a-z0-9_]+\.py|[a-z0-9_]+\.[ch]|logs/[a-z-]+\.[a-z]+)")
@@ -243,7 +245,8 @@ def program_warnings(arch: str) -> list[str]:
             problems += [line for line in log.read_text().splitlines()
                          if path.name in line and re.search(r"(warning|error): ", line)
                          and not HARNESS.search(line)]
-    for name in build.PROGRAMS + ([] if cross else build.DEVICE_SOURCES):
+    host = {*build.DEVICE_SOURCES, *build.ENGINE_SOURCES, *build.PLUGIN_SOURCES}
+    for name in build.PROGRAMS + ([] if cross else sorted(host)):
         done = subprocess.run([compiler, *W1, *build.UAPI, "-c", "-o", out / "program.o",
                                TREES["patched"] / name], text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, check=False)
@@ -268,7 +271,8 @@ def trailers() -> list[str]:
     problems = []
     for patch in tree.hooks(REPO / "patches" / settings.BASE) + mutate.mutations():
         try:
-            mutate.changed_commit(mutate.read_hook(patch, machines, tests))
+            for hook in mutate.read_hooks(patch, machines, tests):
+                mutate.changed_commit(hook)
         except mutate.DoesNotApply as error:
             problems.append(f"{patch.name} does not apply: {error}")
         except settings.Error as error:
@@ -277,7 +281,8 @@ def trailers() -> list[str]:
 
 
 def shell() -> list[str]:
-    return run(["shellcheck", "-x", HERE / "setup.sh", HERE / "run.sh", REPO / ".ci/run"])
+    return run(["shellcheck", "-x", *sorted(HERE.glob("*.sh")), REPO / ".ci/run",
+                REPO / "tools/kvm/memtype/kvm-memtype.bash"])
 
 
 def python() -> list[str]:
@@ -298,7 +303,7 @@ def structural() -> tuple[int, int]:
 
 def documents() -> list[str]:
     """Other reStructuredText that parses, and a README that names only what is there."""
-    problems = []
+    problems = picture.stale()
     for path in [name for name in tree.overlay_files()
                  if name.endswith(".rst") and not name.startswith("Documentation/")]:
         problems += run(["rst2html", "--halt=warning", REPO / path, os.devnull])
@@ -434,7 +439,7 @@ def report_matrix() -> Sum:
 
 def squeezed(line: str) -> str:
     """A line of the report without its layout, and without the sums and times of machines."""
-    return " ".join(re.sub(r"[─│┐]|\d+ passed, \d+ s\b", " ", line).split())
+    return " ".join(re.sub(r"[─│┐]|\d+ passed, +\d+ s\b", " ", line).split())
 
 
 def stale_sample(readme: str, text: str) -> list[str]:

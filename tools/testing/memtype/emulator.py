@@ -23,8 +23,9 @@ from pathlib import Path
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 # A machine hangs if its console is silent for so many seconds, and its emulator ran for less than
 # this part of those in which it did not wait for a CPU. The CPUs of a guest that sleeps need 1 to
-# 13 % (an idle Linux, 2 CPUs, QEMU 7.2, by how fast the machine is).
-SILENCE, IDLE, MAX_IDLE = 25.0, 0.15, 0.5
+# 18 % (an idle Linux, 2 CPUs, QEMU 7.2, by how fast and how busy the machine is: caches that others
+# have used are cold). A guest that is alive says so every 10 s, whatever it needs.
+SILENCE, IDLE, MAX_IDLE = 25.0, 0.3, 0.5
 # How often one must have looked meanwhile, so as not to take a runner that was stopped for a hang.
 LOOKS = 50
 
@@ -121,12 +122,13 @@ def open_terminal(number: str) -> int:
 
 
 @contextlib.contextmanager
-def device(program: Path, where: Path) -> Iterator[subprocess.Popen[bytes]]:
+def device(program: Path, where: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is a device, for the emulator that connects to the socket `where`."""
     with socket.socket(socket.AF_UNIX) as listening, where.with_suffix(".log").open("wb") as log:
         listening.bind(str(where))
         listening.listen()
-        process = subprocess.Popen([program], stdin=listening.fileno(), stdout=log, stderr=log)
+        process = subprocess.Popen([program, *args], stdin=listening.fileno(), stdout=log,
+                                   stderr=log)
     try:
         yield process
     finally:

@@ -11,16 +11,18 @@ limit. What does nothing at all is a hang (emulator.py), and found whatever the 
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import build
 import debian
+import qemu
 import rootfs
 import walker
 from console import Log
@@ -32,7 +34,8 @@ from settings import ARCHES, BUILD, CONFIG, TREES
 from tables import Machine, Test
 
 # Every test line reaches the console, whatever the program prints at what speed.
-CMDLINE = "printk.devkmsg=on printk.time=1 ignore_loglevel log_buf_len=4M panic=-1"
+# An oops leaves locks behind: what comes after it says nothing, and is often a hang.
+CMDLINE = "printk.devkmsg=on printk.time=1 ignore_loglevel log_buf_len=4M panic=-1 oops=panic"
 # A clock that goes on while the emulator waits for a CPU makes these watchdogs find a busy host.
 NO_WATCHDOGS = ("nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 "
                 "sysctl.kernel.hung_task_timeout_secs=0")
@@ -47,10 +50,21 @@ BACKSTOP = 10
 INSTRUMENTED = {"debug": 20}
 # How often a suite may end its machine.
 TRIES = 2
+# Of a machine with caches: its RAM, and what cache/model.h has beside that, four times 1 GiB.
+MEMORY = 4 << 30
 # Set when the user wants the whole run to end.
 STOP = threading.Event()
 
 Progress = Callable[[str, str], None]
+
+
+def kernel_cmdline(machine: Machine, suites: Collection[str]) -> str:
+    """The kernel command line of a machine that runs these suites."""
+    cmdline = f"{ARCHES[machine.arch].console} {machine.cmdline} {CMDLINE}"
+    if not machine.counts:
+        cmdline += f" {NO_WATCHDOGS}"
+    # By itself it runs only in older kernels, which do not know the second.
+    return cmdline + (" kunit.autorun=1" if KUNIT in suites else " kunit.enable=0")
 
 
 class Boot:
@@ -69,6 +83,7 @@ class Boot:
         self.console = directory / "console.log"
         self.trace = directory / "trace.txt"        # Bochs only
         self.socket = directory / "device"          # of the process that is a device
+        self.memory = -1                            # a file that the emulator shares with it
         self.command: list[str] = []
         self.log = Log()
         self.seconds: dict[str, float] = {}
@@ -87,18 +102,23 @@ class Boot:
                 places[f"qemu{major}"] = debian.qemu(machine.arch, major)
         if "{vfio_user}" in machine.command:
             places["vfio_user"] = self.socket
-        if "{rootfs}" in machine.command:
+        if "{memory}" in machine.command:
+            self.memory = os.memfd_create("memory")
+            os.truncate(self.memory, MEMORY)
+            places["memory"], places["plugin"] = self.memory_path(), build.PLUGIN
+        named = machine.command + machine.carries
+        if "{rootfs}" in named:
             places["rootfs"] = rootfs.directory(machine.arch)
-        if "{rootfs11}" in machine.command:
+        if "{rootfs11}" in named:
             places["rootfs11"] = rootfs.qemu11(machine.arch)
+        if "{asks}" in named:
+            places["asks"] = qemu.directory(machine.arch)
         self.command = shlex.split(machine.command.format(**places))
+        carried = rootfs.carried(machine.carries.format(**places).split(), machine.arch)
         initrd = self.directory / "initrd"
-        build.initramfs(machine, list(self.tests.values()), initrd, shell, self.guest(image))
-        cmdline = f"{ARCHES[machine.arch].console} {machine.cmdline} {CMDLINE}"
-        if not machine.counts:
-            cmdline += f" {NO_WATCHDOGS}"
-        # By itself it runs only in older kernels, which do not know the second.
-        cmdline += " kunit.autorun=1" if KUNIT in self.tests else " kunit.enable=0"
+        build.initramfs(machine, list(self.tests.values()), initrd, shell, self.guest(image),
+                        carried)
+        cmdline = kernel_cmdline(machine, self.tests)
         if machine.emulator == "bochs":
             build.iso(image, initrd, cmdline, self.directory / "boot.iso")
             (self.directory / "bochsrc").write_text(
@@ -115,16 +135,16 @@ class Boot:
         """What a VMM in the machine boots: the same kernel, and an initramfs with what the tests
         run in their guests.
 
-        It gives a shell; in Bochs, where that would take too long, it runs these programs, one
-        after the other.
+        It gives a shell to type into where the VMM is QEMU; else it runs these programs, one after
+        the other.
         """
         programs = sorted({program for test in self.tests.values() for program in test.guest})
         if not programs:
             return {}
         initrd = self.directory / "guest/initrd"
         build.initramfs(self.machine, [Test(program, [], program=program) for program in programs],
-                        initrd, None if self.machine.emulator == "bochs" else
-                        debian.busybox(self.machine.arch))
+                        initrd, debian.busybox(self.machine.arch) if self.machine.has_qemu else
+                        None)
         return {"kernel": image, "initrd": initrd}
 
     def run(self) -> None:
@@ -138,11 +158,20 @@ class Boot:
             finally:
                 self.emulator.kill()
 
-    def device(self) -> contextlib.AbstractContextManager[object]:
-        """The process that is a device of the machine, if it has one."""
-        if "{vfio_user}" in self.machine.command:
-            return device(build.DEVICE, self.socket)
-        return contextlib.nullcontext()
+    def memory_path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self.memory}"
+
+    @contextlib.contextmanager
+    def device(self) -> Iterator[None]:
+        """The process that is a device of the machine, if it has one; at the end, the memory that
+        it shared is gone."""
+        with contextlib.ExitStack() as stack:
+            if self.memory >= 0:
+                stack.callback(os.close, self.memory)
+                stack.enter_context(device(build.ENGINE, self.socket, self.memory_path()))
+            elif "{vfio_user}" in self.machine.command:
+                stack.enter_context(device(build.DEVICE, self.socket))
+            yield
 
     def watch(self) -> None:
         """Follows the console until the machine has ended or must be ended."""

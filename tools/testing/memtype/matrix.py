@@ -179,7 +179,9 @@ def prepare(machines: dict[str, Machine]) -> tree.Base:
     if KERNEL != "patched":
         tree.lay("patched")     # the selftests come from there
     for item in machines.values():
-        if "{vfio_user}" in item.command:
+        if "{memory}" in item.command:
+            build.caches()
+        elif "{vfio_user}" in item.command:
             build.device()
         if "{rootfs}" in item.command:
             rootfs.make(item.arch)
@@ -209,6 +211,8 @@ def run_matrix(machines: dict[str, Machine], tests: list[Test], out: Path = OUT,
             for run, _ in finished},
         "proofs": {test.suite: {"proves": test.proves, "proves_not": test.proves_not}
                    for test in tests if test.proves},
+        "sources": {test.suite: f"{tables.SELFTESTS}/{test.program}.c" for test in tests
+                    if tables.is_ours(test)},
         "suites": [BOOT, *dict.fromkeys(test.suite for test in tests)],
         "results": [{**dataclasses.asdict(result), "repeat": repeat(result)}
                     for _, results in finished for result in results],
@@ -265,15 +269,16 @@ def clean() -> None:
         for name in [name for name in settings.BASES if (SHARED / name).exists()]:
             output([sys.executable, "-B", __file__, "clean"],
                    env={**os.environ, "BASE": name, "KSRC": ""})
-        libraries = {name for source in settings.BASES.values() for name in source.libraries}
+        packages = {name for source in settings.BASES.values()
+                    for name in (source.config, *source.libraries)}
         qemus = (f"qemu{major}" for major in debian.SUITES)
-        for name in ("busybox-static", "qemu", *qemus, "rootfs", *libraries):
+        for name in ("busybox-static", debian.LIBSSL, "qemu", *qemus, "rootfs", *packages):
             shutil.rmtree(SHARED / name, ignore_errors=True)
     configs = {*settings.CONFIGS, *(item.config for item in tables.all_machines().values())}
     objects = ["-".join(filter(None, (kernel, config))) for kernel in TREES for config in configs]
-    for name in [*objects, "linux", "linux-base", "source", "selftests", "check", "run"]:
+    for name in [*objects, "linux", "linux-base", "source", "selftests", "check", "deb", "run"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
-    for name in [*tables.all_machines(), "mutate", "bench", "compat", "vmm"]:
+    for name in [*tables.all_machines(), "mutate", "bench", "compat", "vmm", "ci", "deb"]:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
                                            "mutate.json", "bench.json", "compat.json",

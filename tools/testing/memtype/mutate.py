@@ -97,27 +97,32 @@ def mutations() -> list[Path]:
                   key=lambda path: path.name)
 
 
-def read_hook(patch: Path, machines: dict[str, tables.Machine], tests: list[Test]) -> Hook:
-    """Reads the trailer; what it names must exist."""
+def read_hooks(patch: Path, machines: dict[str, tables.Machine], tests: list[Test]) -> list[Hook]:
+    """Reads the trailers; what they name must exist. A mutation can have more than one."""
     trailer = "Red-with" if patch.is_relative_to(MUTATIONS) else "Red-without"
     found = re.findall(rf"^{trailer}: *(.*?) *$", patch.read_text().split("\n---\n")[0], re.M)
-    if len(found) != 1:
+    if not found or len(found) > 1 and trailer == "Red-without":
         fail(f"{patch.name} must have one trailer “{trailer}:”, and has {len(found)}")
-    where = f"{patch.name}: “{trailer}: {found[0]}”"
-    if found[0] in (STRUCTURE, DOCUMENTS) and trailer == "Red-without":
-        return Hook(patch, trailer, found[0])
-    words, config = found[0].split(maxsplit=2), ""
+    return [read_hook(patch, trailer, what, machines, tests) for what in found]
+
+
+def read_hook(patch: Path, trailer: str, what: str, machines: dict[str, tables.Machine],
+              tests: list[Test]) -> Hook:
+    where = f"{patch.name}: “{trailer}: {what}”"
+    if what in (STRUCTURE, DOCUMENTS) and trailer == "Red-without":
+        return Hook(patch, trailer, what)
+    words, config = what.split(maxsplit=2), ""
     if words[0].startswith("CONFIG="):
-        config, words = words[0].removeprefix("CONFIG="), found[0].split(maxsplit=3)[1:]
+        config, words = words[0].removeprefix("CONFIG="), what.split(maxsplit=3)[1:]
     if words[0] == UNIT and len(words) == 2:
-        hook = Hook(patch, trailer, found[0], test=words[1])
+        hook = Hook(patch, trailer, what, test=words[1])
         if not unit_tests(hook).countTestCases():
             fail(f"{where}: there is no such test")
         return hook
     if len(words) != 3:
         fail(f"{where} is none of “{STRUCTURE}”, “{DOCUMENTS}”, “{UNIT} <test>” and "
              "“[CONFIG=<name>] <machine> <suite> <test>”")
-    hook = Hook(patch, trailer, found[0], words[0], words[1], words[2], config)
+    hook = Hook(patch, trailer, what, words[0], words[1], words[2], config)
     if config not in settings.CONFIGS:
         fail(f"{where}: there is no CONFIG={config}")
     if hook.machine not in machines:
@@ -153,14 +158,15 @@ def checkout(where: str, stale: bool) -> None:
 
 
 @contextlib.contextmanager
-def checked_out(commit: str) -> Iterator[None]:
+def checked_out(commit: str, programs: bool = True) -> Iterator[None]:
     """The tree at a commit, and back where it was afterwards, whatever happens meanwhile.
 
     git touches only the files that differ, so that make sees the change both ways. What it would
-    not see is a changed Makefile of the selftests.
+    not see is a changed Makefile of the selftests, if their `programs` are built meanwhile.
     """
     changed = git("diff", "--name-only", "HEAD", commit)
-    stale = bool(re.search(r"^tools/testing/selftests/.*(Makefile|\.mk)$", changed, re.M))
+    makefile = re.search(r"^tools/testing/selftests/.*(Makefile|\.mk)$", changed, re.M)
+    stale = programs and bool(makefile)
     head = git("rev-parse", "--abbrev-ref", "HEAD")
     head = git("rev-parse", "HEAD") if head == "HEAD" else head
     try:
@@ -179,16 +185,31 @@ def used(hooks: list[Hook], machines: dict[str, tables.Machine]) -> list[tuple[s
         *(machines[hook.machine].kernel for hook in hooks if hook.machine)]))
 
 
-def status_of(hook: Hook, results: list[Result]) -> tuple[str, str]:
+def of_suite(hook: Hook, results: list[Result]) -> list[Result]:
+    return [result for result in results
+            if (result.machine, result.suite) == (hook.machine, hook.suite)]
+
+
+def crashed_in(hook: Hook, suite: list[Result], full: list[Result]) -> bool:
+    """Whether a program that crashed did so in the hook's test: all that comes before the test
+    on the full tree has ended. Of the first test one cannot know."""
+    names = [result.test for result in of_suite(hook, full)]
+    before = set(names[:names.index(hook.test)]) if hook.test in names else set()
+    return bool(before) and before == {result.test for result in suite
+                                       if result.test in names and result.status in GOOD}
+
+
+def status_of(hook: Hook, results: list[Result], full: list[Result]) -> tuple[str, str]:
     """The status of the hook's test, and why it is not a pass."""
-    suite = [result for result in results
-             if (result.machine, result.suite) == (hook.machine, hook.suite)]
+    suite = of_suite(hook, results)
     found = [result for result in suite if result.test == hook.test]
     if found:
         worst = max(found, key=lambda result: STATUSES.index(result.status))
         return worst.status, worst.reason
     for result in suite:
         if result.test == PROGRAM and result.status not in GOOD:
+            if result.status == CRASH and crashed_in(hook, suite, full):
+                return CRASH, f"in the test: {result.reason}"
             return NOT_RUN, f"{hook.suite} ended before the test, {result.status}: {result.reason}"
     return ABSENT, f"{hook.suite} has no test “{hook.test}”"
 
@@ -213,8 +234,8 @@ def run_unit(hook: Hook) -> tuple[str, str]:
     return PASS, ""
 
 
-def try_changed(hook: Hook, machines: dict[str, tables.Machine], tests: list[Test],
-                progress: matrix.Progress) -> tuple[str, str]:
+def try_changed(hook: Hook, full: list[Result], machines: dict[str, tables.Machine],
+                tests: list[Test], progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook, from the tree as it is now, without it or with the mutation."""
     if hook.what == DOCUMENTS:
         problems = sphinx.warnings()
@@ -232,7 +253,7 @@ def try_changed(hook: Hook, machines: dict[str, tables.Machine], tests: list[Tes
         _, results = matrix.run_one(
             machines[hook.machine], [test for test in tests if test.suite == hook.suite],
             images[0], progress, OUT / "mutate" / hook.patch.stem)
-        status, reason = status_of(hook, results)
+        status, reason = status_of(hook, results, full)
     # A test that did not come to its end says nothing: anything may have stopped it.
     verdicts = {FAIL: RED, CRASH: RED, NOT_RUN: NOT_PROVEN, HANG: NOT_PROVEN,
                 TIMEOUT: NOT_PROVEN}
@@ -258,7 +279,7 @@ def mutate_one(hook: Hook, full: list[Result], machines: dict[str, tables.Machin
                tests: list[Test], progress: matrix.Progress) -> tuple[str, str]:
     """Status and reason of a hook."""
     if hook.test:
-        status, reason = status_of(hook, full) if hook.machine else run_unit(hook)
+        status, reason = status_of(hook, full, full) if hook.machine else run_unit(hook)
         if status != PASS:
             return NOT_PROVEN, f"on the full tree it is {status}: {reason}"
     if hook.what == DOCUMENTS and (problems := sphinx.warnings()):
@@ -268,7 +289,7 @@ def mutate_one(hook: Hook, full: list[Result], machines: dict[str, tables.Machin
     except DoesNotApply as error:
         return DOES_NOT_APPLY, str(error)
     with checked_out(commit):
-        return try_changed(hook, machines, tests, progress)
+        return try_changed(hook, full, machines, tests, progress)
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -286,7 +307,8 @@ def mutate() -> int:
     tests = tables.all_tests(machines)
     base = tree.lay("patched")
     patches = {path.name: path for path in [*tree.hooks(base.patches), *mutations()]}
-    hooks = [read_hook(patches[name], machines, tests) for name in chosen(list(patches))]
+    hooks = [hook for name in chosen(list(patches))
+             for hook in read_hooks(patches[name], machines, tests)]
     hooks = [hook for hook in hooks if hook.config == CONFIG]
     if not hooks:
         fail(f"no trailer of HOOK={HOOK} is for CONFIG={CONFIG}")
@@ -301,7 +323,7 @@ def mutate() -> int:
 
     outcomes = []
     for hook in hooks:
-        say(f"{'with' if hook.mutation else 'without'} {hook.patch.name}:")
+        say(f"{'with' if hook.mutation else 'without'} {hook.patch.name}, {hook.what}:")
         start = time.monotonic()
         status, reason = mutate_one(hook, full, machines, tests, progress)
         outcomes.append(Outcome(hook.patch.name, tree.subject(hook.patch),

@@ -316,7 +316,7 @@ class Page:
         def text(value: Any) -> str:
             if isinstance(value, dict):
                 return "<br>".join(f"{escape(key)}: {escape(one)}" for key, one in value.items())
-            return escape(value)
+            return f"<pre>{escape(value)}</pre>" if "\n" in str(value) else escape(value)
 
         return rows_of([[escape(key), text(value)]
                         for key, value in self.matrix["environment"].items() if value != ""], [])

@@ -112,7 +112,7 @@ def heads(matrix: dict[str, Any], causes: Causes) -> dict[str, str]:
             (total.passed, "passed"), (total.failed, "FAILED"), (total.not_run, "not run"))
             if count)
         boots = f", {item['boots']} boots" if item["boots"] > 1 else ""
-        lines[name] = f"{name.ljust(width)} {said}, {item['seconds']:.0f} s{boots}"
+        lines[name] = f"{name.ljust(width)} {said}, {item['seconds']:4.0f} s{boots}"
     return lines
 
 
@@ -271,7 +271,8 @@ def junit(matrix: dict[str, Any]) -> bytes:
     """A testsuite for each suite on each machine.
 
     KTAP says nothing about time, so that each test has an equal share of its suite's. The log of a
-    failure is at the first result that reports it.
+    failure is at the first result that reports it. GitLab shows the text of an element and not its
+    message, so that the reason is in both.
     """
     results = matrix["results"]
     causes = Causes(results)
@@ -292,17 +293,20 @@ def junit(matrix: dict[str, Any]) -> bytes:
         for result in group:
             case = xml.SubElement(element, "testcase", classname=name, name=result["test"],
                                   time=f"{seconds / len(group):.3f}")
+            if suite in matrix["sources"]:
+                case.set("file", matrix["sources"][suite])
             status, reason = result["status"], printable(result["reason"])
             if causes.failed(result):
                 kind = "failure" if status == FAIL else "error"
                 problem = xml.SubElement(case, kind, type=status, message=reason)
                 origin = first[id(result)]
-                problem.text = printable("\n".join(result["log"])) if origin is result else (
-                    f"as {summary.name_of(origin)}, where the log is")
+                log = result["log"] if origin is result else [
+                    f"as {summary.name_of(origin)}, where the log is"]
+                problem.text = printable("\n".join([reason, *log]))
             elif status != PASS:
                 said = {XFAIL: "expected failure: ", NOT_RUN: "did not run: "}.get(status, "")
-                xml.SubElement(case, "skipped", message=said + (
-                    printable(result["cause"]) if status == NOT_RUN else reason))
+                said += printable(result["cause"]) if status == NOT_RUN else reason
+                xml.SubElement(case, "skipped", message=said).text = said
     xml.indent(root)
     return bytes(xml.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 

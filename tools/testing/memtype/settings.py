@@ -44,6 +44,8 @@ TEST = os.environ.get("TEST", "")
 HOOK = os.environ.get("HOOK", "")
 SENDER = os.environ.get("SENDER", "")
 JOBS = os.environ.get("JOBS") or "2"
+KCONFIG = os.environ.get("KCONFIG") or "debian"
+ARCH = os.environ.get("ARCH", "")
 
 # Kernel configurations, by CONFIG: beside the matrix's own (empty), configs/<CONFIG>.config.
 CONFIGS = ("", "debug", "coverage", "vmm")
@@ -98,6 +100,11 @@ class Source:
     suites: list[str] = field(default_factory=list)
     libraries: list[str] = field(default_factory=list)
     renames: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> str:
+        """Debian's package of its own configurations."""
+        return self.package.replace("source", "config")
 
 
 # By the names of their directories below patches/; the first is the default.

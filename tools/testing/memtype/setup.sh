@@ -3,7 +3,7 @@
 
 set -eu
 
-usage="usage: setup.sh [matrix] [test] [vmm] [qemu]
+usage="usage: setup.sh [matrix] [test] [vmm] [qemu] [deb]
 
 Prints what a make target needs, and installs the Debian packages that are missing, with sudo if it
 is not root. It says the command before it runs it. The make targets call it."
@@ -44,14 +44,31 @@ mypy			mypy
 flake8			flake8
 shellcheck		shellcheck
 python3-docutils	rst2html
+libgraph-easy-perl	graph-easy
+libgraph-easy-as-svg-perl -
 python3-sphinx		sphinx-build
 python3-git		-
+python3-jsonschema	jsonschema
 python3-yaml		-
 python3-ply		-
+lava-common		-
 " ;;
 	vmm)	minutes=$((minutes + 20))
 		packages="$packages
 debootstrap		debootstrap
+" ;;
+	deb)	minutes=$((minutes + 90))
+		packages="$packages
+debhelper		dh_builddeb
+debootstrap		debootstrap
+dpkg-dev		dpkg-buildpackage
+e2fsprogs		-
+kmod			-
+python3-docutils	rst2man
+fakeroot		fakeroot
+openssl			openssl
+rsync			rsync
+cpio			cpio
 " ;;
 	qemu)	minutes=$((minutes + 30))
 		packages="$packages

@@ -25,6 +25,7 @@ def matrix(*results: dict[str, Any], machines: tuple[str, ...] = ("a", "b", "c")
                             "proves_not": "n", "seconds": 61.2, "boots": 2 if name == "b" else 1}
                      for name in machines},
         "proofs": {"s": {"proves": "order", "proves_not": "<instructions>"}},
+        "sources": {"s": "tools/testing/selftests/kvm/s.c"},
         "suites": ["s", "other", "s/dies", "s/after", "s/last"],
         "results": list(results),
     }

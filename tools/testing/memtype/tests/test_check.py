@@ -184,7 +184,7 @@ class Files(unittest.TestCase):
 
 class Sample(unittest.TestCase):
     """What README.md shows of a report is what the report has."""
-    REPORT = ("x86-amd    4 passed, 374 s ───┐\nx86-intel  5 passed, 9 s ─────│───┐\n"
+    REPORT = ("x86-amd    4 passed,  374 s ───┐\nx86-intel  5 passed, 9 s ─────│───┐\n"
               "kvm/a                         4   5\n")
 
     def stale(self, *lines: str) -> list[str]:

@@ -42,6 +42,9 @@ if sys.argv[1] == "device":
     device = socket.socket(socket.AF_UNIX)
     device.connect(sys.argv[2])
     assert device.recv(1) == b"x"
+    if sys.argv[3].startswith("/proc/"):
+        memory = open(sys.argv[3], "rb")
+        assert memory.read(1) == b"y" and os.fstat(memory.fileno()).st_size == 4 << 30
 say("Linux version 1.0")
 if sys.argv[1] == "no-init":
     time.sleep(1000)
@@ -126,13 +129,33 @@ class StandIn(unittest.TestCase):
         self.assertRegex(lines["a/passes"], r"^1 passed \(\d+ s, CPU \d+ s\)$")
         self.assertRegex(lines["a/fails"], r"^0 passed, 1 failed \(\d+ s, CPU \d+ s\)$")
 
-    def test_device(self) -> None:
-        """The process that is a device is there before the machine, and ends with it."""
+    def device(self, before: str = "") -> Path:
+        """A program for a device, which does something before it answers."""
         program = self.top / "device"
-        program.write_text(f"#!{sys.executable}\nimport os, pathlib, socket, time\n"
-                           f"pathlib.Path('{self.top}/pid').write_text(str(os.getpid()))\n"
+        program.write_text(f"#!{sys.executable}\nimport os, pathlib, socket, sys, time\n"
+                           f"pathlib.Path('{self.top}/pid').write_text(str(os.getpid()))\n{before}"
                            "socket.socket(fileno=0).accept()[0].send(b'x')\ntime.sleep(1000)\n")
         program.chmod(0o755)
+        return program
+
+    def memories(self) -> int:
+        """How many of the files that an emulator shares are open."""
+        names = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return sum(name.startswith("/memfd:memory") for name in names)
+
+    def test_memory(self) -> None:
+        """Emulator and device share a file, which is gone afterwards."""
+        program = self.device("open(sys.argv[1], 'r+b').write(b'y')\n")
+        # Tests of other things prepare machines that they do not boot.
+        before = self.memories()
+        with mock.patch.object(build, "ENGINE", program):
+            self.assertEqual(self.bad(self.run_machine(
+                "passes", how="device {vfio_user} {memory} {plugin}")), [])
+        self.assertEqual(self.memories(), before)
+
+    def test_device(self) -> None:
+        """The process that is a device is there before the machine, and ends with it."""
+        program = self.device()
         with mock.patch.object(build, "DEVICE", program):
             self.assertEqual(self.bad(self.run_machine("passes", how="device {vfio_user}")), [])
         with self.assertRaises(ProcessLookupError):

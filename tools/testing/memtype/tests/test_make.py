@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,8 @@ class Entry(unittest.TestCase):
     def clean(self) -> dict[str, str]:
         """The environment without what the outer make exports."""
         return {key: value for key, value in os.environ.items() if key not in (
-            "BUILD", "OUT", "BASE", "KSRC", "KERNEL", "CONFIG", "MACHINE", "TEST", "HOOK", "JOBS")}
+            "BUILD", "OUT", "BASE", "KSRC", "KERNEL", "CONFIG", "MACHINE", "TEST", "HOOK", "JOBS",
+            "KCONFIG", "ARCH")}
 
     def make(self, *words: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["make", *words], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
@@ -37,7 +39,8 @@ class Entry(unittest.TestCase):
         done = self.make("help")
         for target in ("matrix", "test", "check", "list", "shell", "report", "tool", "tree",
                        "series", "bisect", "mutate", "bench", "compat", "vmm", "qemu",
-                       "selftests-tar", "refresh", "setup", "clean"):
+                       "selftests-tar", "ci-jobs", "deb", "deb-boot", "refresh", "setup",
+                       "clean"):
             self.assertRegex(done.stdout, rf"\n  {target} +[A-Z]")
 
     def test_vmm(self) -> None:
@@ -45,15 +48,23 @@ class Entry(unittest.TestCase):
         for words in (["vmm"], ["matrix", "CONFIG=vmm"], ["vmm", "CONFIG=vmm", "OUT="]):
             done = self.make("-n", *words)
             with self.subTest(words):
-                self.assertIn("setup.sh matrix vmm\n", done.stdout)
+                self.assertIn("setup.sh matrix vmm qemu\n", done.stdout)
                 if "vmm" in words:
                     self.assertIn("CONFIG=vmm OUT='out/vmm' ", done.stdout)
 
     def test_qemu(self) -> None:
-        """What builds QEMU is for that alone."""
+        """What builds QEMU is for that, and for the machines that it runs in."""
         self.assertIn("setup.sh qemu\n", self.make("-n", "qemu").stdout)
         self.assertIn("setup.sh matrix test qemu\n", self.make("-n", "test", "qemu").stdout)
         self.assertIn("setup.sh matrix\n", self.make("-n", "matrix").stdout)
+
+    def test_deb(self) -> None:
+        self.assertIn("setup.sh deb\n", self.make("-n", "deb", "ARCH=arm64").stdout)
+        # Whatever KCONFIG= is, what is booted is the kernel for QEMU.
+        said = self.make("-n", "deb-boot", "KCONFIG=debian").stdout
+        self.assertIn("setup.sh deb\n", said)
+        self.assertEqual(re.findall(r"^KCONFIG=small .*/deb.py (\w+)$", said, re.M),
+                         ["write", "boot"])
 
     def test_build_path_that_kbuild_refuses(self) -> None:
         for path in ("/tmp/a b", "/tmp/a:b", "a b"):
@@ -111,10 +122,12 @@ class Entry(unittest.TestCase):
         build = self.top / "build"
         (build / "linux").mkdir(parents=True)
         (build / "7.3/linux").mkdir(parents=True)
+        (build / "deb/arm64-small").mkdir(parents=True)
         out = self.top / "out"
         (out / "7.3/bench").mkdir(parents=True)
         (out / "bench/base").mkdir(parents=True)
         (out / "compat").mkdir()
+        (out / "deb").mkdir()
         for name in ("bench.json", "compat.json", "memtype-selftests-arm64.tar.gz"):
             (out / name).write_text("")
         for directory in (build, out):
@@ -225,7 +238,8 @@ class Setup(unittest.TestCase):
         for targets, there, absent, minutes in (
                 (["matrix"], "gcc", "sparse", 50),
                 (["matrix", "test"], "sparse", "debootstrap", 60),
-                (["matrix", "vmm"], "debootstrap", "sparse", 70)):
+                (["matrix", "vmm"], "debootstrap", "sparse", 70),
+                (["deb"], "debhelper", "sparse", 90)):
             done = self.run_on(*targets, **tools)
             with self.subTest(targets):
                 self.assertRegex(done.stdout, rf"\b{there}\b")

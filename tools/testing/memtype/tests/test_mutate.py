@@ -53,6 +53,7 @@ class Mutate(unittest.TestCase):
 
         self.broken: set[str] = set()       # options without which it does not build
         self.status, self.without = PASS, FAIL      # of the first test, with and without OPTION_3
+        self.before: list[Result] = []      # before it, with and without OPTION_3
         self.others: list[Result] = []      # besides it, without OPTION_3
         self.boots: list[str] = []
         base = tree.Base(self.base, "6.12.117", self.patches)
@@ -103,7 +104,7 @@ class Mutate(unittest.TestCase):
         self.boots.append(out.name)
         status = self.status if self.has("OPTION_3") else self.without
         first = [self.result("the first test", status)] if status else []
-        return None, first + ([] if self.has("OPTION_3") else self.others)
+        return None, self.before + first + ([] if self.has("OPTION_3") else self.others)
 
     def result(self, test: str, status: str) -> Result:
         return Result(MACHINE, SUITE, test, SUITE, status, reason=f"why {status}")
@@ -157,6 +158,18 @@ class Mutate(unittest.TestCase):
             self.others = [self.result(PROGRAM, status)]
             self.assertEqual(self.run_mutate("1"), (1, [("not proven", (
                 f"not run: {SUITE} ended before the test, {status}: why {status}"))]))
+
+    def test_the_program_crashes_in_the_test(self) -> None:
+        self.without = ""
+        self.before = [self.result("the zeroth test", PASS)]
+        self.others = [self.result(PROGRAM, CRASH)]
+        self.assertEqual(self.run_mutate("1"), (0, [("red", "crash: in the test: why crash")]))
+        self.others = [self.result(PROGRAM, TIMEOUT)]
+        self.assertEqual(self.run_mutate("1")[1][0][0], "not proven")
+        # The test before it has not ended either.
+        self.before, self.others = [self.result("the zeroth test", NOT_RUN)], [
+            self.result(PROGRAM, CRASH)]
+        self.assertEqual(self.run_mutate("1")[1][0][0], "not proven")
 
     def test_the_program_dies_after_the_test(self) -> None:
         self.others = [self.result(PROGRAM, CRASH)]
@@ -234,6 +247,11 @@ class Mutate(unittest.TestCase):
         result = json.loads((self.out / "mutate.json").read_text())["results"][0]
         self.assertEqual((result["hook"], result["trailer"]),
                          ("defect.patch", f"Red-with: {FIRST}"))
+
+    def test_mutation_that_two_tests_catch(self) -> None:
+        self.mutation(f"{FIRST}\nRed-with: {FIRST}")
+        self.assertEqual(self.run_mutate("defect*"), (0, 2 * [("red", "fail: why fail")]))
+        self.assertEqual(self.boots, ["full", "defect", "defect"])
 
     def test_mutation_of_one_base(self) -> None:
         self.mutation(FIRST)
@@ -384,6 +402,10 @@ class Mutate(unittest.TestCase):
             code, ((status, _),) = self.run_mutate("3")
         self.assertEqual((code, status), (0, "red"))
         self.assertTrue(program.exists())
+        # make bisect boots what is older with the programs of now.
+        with mutate.checked_out(f"{self.head}~", programs=False):
+            self.assertFalse(makefile.exists())
+            self.assertTrue(program.exists())
 
 
 if __name__ == "__main__":

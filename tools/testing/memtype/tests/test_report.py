@@ -103,18 +103,18 @@ class Tables(unittest.TestCase):
 
     def test_suites(self) -> None:
         self.assertEqual(self.suites(MATRIX)[:13], [
-            "a 4 passed, 1 FAILED, 2 not run, 61 s ─────┐",
-            "b 1 passed, 2 FAILED, 61 s, 2 boots ───────│─────────┐",
-            "s                                        2/3      skip",
-            "other                                      2  FAIL 1/2",
-            "s/dies                                 CRASH      HANG",
-            "s/after                                    -",
-            "s/last                                     -",
+            "a 4 passed, 1 FAILED, 2 not run,   61 s ─────┐",
+            "b 1 passed, 2 FAILED,   61 s, 2 boots ───────│─────────┐",
+            "s                                          2/3      skip",
+            "other                                        2  FAIL 1/2",
+            "s/dies                                   CRASH      HANG",
+            "s/after                                      -",
+            "s/last                                       -",
             "",
-            "c 3 FAILED, 61 s ───────┐",
-            "other                FAIL",
-            "s/dies            TIMEOUT",
-            "s/after           NOT RUN",
+            "c 3 FAILED,   61 s ───────┐",
+            "other                  FAIL",
+            "s/dies              TIMEOUT",
+            "s/after             NOT RUN",
             ""])
 
     def test_types(self) -> None:
@@ -252,6 +252,9 @@ class JUnit(unittest.TestCase):
             "name": "a.s", "timestamp": "2026-11-26T00:30:00", "tests": "3", "failures": "0",
             "errors": "0", "skipped": "1", "time": "1.500"})
         self.assertEqual([case.get("time") for case in suite], ["0.500"] * 3)
+        self.assertEqual({case.get("file") for case in suite},
+                         {"tools/testing/selftests/kvm/s.c"})
+        self.assertNotIn("file", self.suites["a.other"][0].keys())
 
     def test_totals(self) -> None:
         totals = {name: self.root.get(name) for name in self.root.keys()}
@@ -264,7 +267,9 @@ class JUnit(unittest.TestCase):
             self.assertEqual(sum(int(suite.get(name, "")) for suite in self.root), found)
 
     def test_messages(self) -> None:
-        self.assertEqual([skip.get("message") for skip in self.root.findall(".//skipped")],
+        skips = self.root.findall(".//skipped")
+        self.assertEqual([skip.text for skip in skips], [skip.get("message") for skip in skips])
+        self.assertEqual([skip.get("message") for skip in skips],
                          ["expected failure: no <feature>", "no <device>",
                           "did not run: a s/dies program", "did not run: a s/dies program"])
         self.assertEqual([(error.get("type"), error.get("message"))
@@ -275,7 +280,10 @@ class JUnit(unittest.TestCase):
     def test_log_once(self) -> None:
         first, second = self.root.findall(".//failure")
         self.assertIn("<script>?[0m & 'x'\nline 0 of the log", first.text or "")
-        self.assertEqual(second.text, "as b other guest WC, where the log is")
+        self.assertEqual(second.text,
+                         f"{second.get('message')}\nas b other guest WC, where the log is")
+        for failure in first, second:
+            self.assertTrue((failure.text or "").startswith(f"{failure.get('message')}\n"))
 
 
 if __name__ == "__main__":

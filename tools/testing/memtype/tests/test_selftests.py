@@ -6,7 +6,8 @@ import unittest
 
 from settings import REPO, TREES
 
-IOMMU = "tools/testing/selftests/iommu"
+SELFTESTS = "tools/testing/selftests"
+IOMMU = f"{SELFTESTS}/iommu"
 
 
 class Iommu(unittest.TestCase):
@@ -18,6 +19,27 @@ class Iommu(unittest.TestCase):
         ours = {source.stem for source in (REPO / IOMMU).glob("*.c")}
         self.assertTrue(ours)
         self.assertEqual(ours - set(listed), set())
+
+
+class Collections(unittest.TestCase):
+    """The directories that have programs of ours."""
+
+    OURS = sorted({path.parent.name for path in (REPO / SELFTESTS).glob("*/*.c")})
+
+    def test_are_targets(self) -> None:
+        listed = (TREES["patched"] / SELFTESTS / "Makefile").read_text()
+        self.assertIn("kvm", self.OURS)
+        for name in self.OURS:
+            self.assertIn(f"\nTARGETS += {name}\n", listed)
+
+    def test_say_what_they_need(self) -> None:
+        for name in self.OURS:
+            directory = TREES["patched"] / SELFTESTS / name
+            self.assertRegex((directory / "settings").read_text(), r"^timeout=\d+\n$")
+            options = (directory / "config").read_text().splitlines()
+            self.assertEqual(len(options), len(set(options)))
+        for name, option in (("kvm", "CONFIG_MEMTYPE_TEST=y"), ("iommu", "CONFIG_VFIO_MOCK=y")):
+            self.assertIn(option, (TREES["patched"] / SELFTESTS / name / "config").read_text())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ import tree
 from series import Step
 from settings import ARCHES
 
+# Of which the first one boots, and may skip what it likes
+TESTS = [tables.Test("kunit", ["x86-amd"], skips={"x86-amd": {"a.test": "a reason"}}),
+         tables.Test("kvm/a", ["x86-amd"])]
 DOCUMENTS = ["Documentation/virt/kvm/memtype.rst", "tools/testing/selftests/kvm/memtype_test.c"]
 
 
@@ -26,16 +29,18 @@ class Bisect(unittest.TestCase):
         ends the group."""
         tried = []
 
-        def try_step(step: Step, arch: str, *_: object) -> str:
+        def try_step(step: Step, arch: str, _: object, tests: list[tables.Test],
+                     *_rest: object) -> str:
             tried.append((step.patch.name, arch))
+            self.booted = [(test.suite, test.skips) for test in tests]
             return "does not build" if (step.patch.name, arch) in bad else ""
 
         steps = [Step(Path(name), "a group", name, name == list(changed)[-1]) for name in changed]
         for owner, name, stand_in in (
                 (tree, "lay", lambda kernel: None), (series, "compose", lambda onto: steps),
-                (tables, "all_machines", dict), (tables, "all_tests", lambda machines: []),
+                (tables, "all_machines", dict), (tables, "all_tests", lambda machines: TESTS),
                 (matrix, "build_for", lambda *_: None), (mutate, "HOOK", hook),
-                (mutate, "checked_out", lambda commit: contextlib.nullcontext()),
+                (mutate, "checked_out", lambda commit, programs: contextlib.nullcontext()),
                 (series, "git", lambda *args: "\n".join(changed[args[-1]])),
                 (series, "try_step", try_step), (series, "say", lambda _: None),
                 (matrix, "Progress", lambda names: lambda *_: None)):
@@ -50,6 +55,7 @@ class Bisect(unittest.TestCase):
                                    "4.patch": ["arch/x86/kvm/mmu/mmu.c", *DOCUMENTS],
                                    "5.patch": DOCUMENTS})
         self.assertEqual(code, 0)
+        self.assertEqual(self.booted, [("kunit", {})])
         self.assertEqual(tried, [("1.patch", "x86_64"), ("1.patch", "arm64"), ("3.patch", "arm64"),
                                  ("4.patch", "x86_64"), ("5.patch", "x86_64"),
                                  ("5.patch", "arm64")])
