@@ -145,7 +145,7 @@ def changed_commit(hook: Hook) -> str:
                text=f"{tree.MUTATED} {how} {hook.patch.name} (git checkout memtype undoes this)\n")
 
 
-def checkout(where: str, stale: bool) -> None:
+def checkout(where: str, stale: bool = False) -> None:
     """Signals wait meanwhile: half a checkout would leave the repository locked."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK,
                                   (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))

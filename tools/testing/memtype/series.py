@@ -167,12 +167,14 @@ def bisect() -> int:
         matrix.build_for(arch, "")
     bad = 0
     good: set[str] = set()      # the architectures that the commit before was good for
-    for step in steps:
-        if step.patch.name not in wanted:
-            good.clear()
-            continue
-        # A step boots with the programs of the whole series.
-        with mutate.checked_out(step.commit, programs=False):
+    # A step boots with the programs of the whole series.
+    with mutate.checked_out(steps[0].commit, programs=False):
+        for step in steps:
+            if step.patch.name not in wanted:
+                good.clear()
+                continue
+            # From one step to the next, make sees only what this one changes.
+            mutate.checkout(step.commit)
             for arch in ARCHES:
                 same = arch in good and not step.last and not concerns(step, arch)
                 problem = "" if same else try_step(step, arch, machines, tests, progress)
@@ -199,7 +201,7 @@ def try_step(step: Step, arch: str, machines: dict[str, tables.Machine],
     try:
         build.configure(arch, out, partly=True)
         build.make(f"{step.patch.name} {arch}", arch, out / "build.log", "-C", TREES["patched"],
-                   f"O={out}", "KCFLAGS=-Werror", image.name)
+                   f"O={out}", "KCFLAGS=-Werror", image.name if step.last else "vmlinux")
     except settings.Error as error:
         return str(error)
     if not step.last:

@@ -28,9 +28,11 @@ class Bisect(unittest.TestCase):
         """The exit code, and the commits that were tried, as patch and architecture. The last one
         ends the group."""
         tried = []
+        self.laid: list[str] = []
 
         def try_step(step: Step, arch: str, _: object, tests: list[tables.Test],
                      *_rest: object) -> str:
+            self.assertEqual(self.laid[-1], step.commit)
             tried.append((step.patch.name, arch))
             self.booted = [(test.suite, test.skips) for test in tests]
             return "does not build" if (step.patch.name, arch) in bad else ""
@@ -41,6 +43,7 @@ class Bisect(unittest.TestCase):
                 (tables, "all_machines", dict), (tables, "all_tests", lambda machines: TESTS),
                 (matrix, "build_for", lambda *_: None), (mutate, "HOOK", hook),
                 (mutate, "checked_out", lambda commit, programs: contextlib.nullcontext()),
+                (mutate, "checkout", lambda where: self.laid.append(where)),
                 (series, "git", lambda *args: "\n".join(changed[args[-1]])),
                 (series, "try_step", try_step), (series, "say", lambda _: None),
                 (matrix, "Progress", lambda names: lambda *_: None)):
