@@ -66,10 +66,14 @@ static struct insn decode(const unsigned char *code, size_t size, uint64_t addre
 		return insn;
 	}
 	if ((word & 0xfffff0ff) == 0xd503309f) {
-		/* DSB, but for one that is for loads only, and for SSBB and PSSBB */
+		/*
+		 * DSB, but for SSBB and PSSBB. One that is for loads only, or for stores only, does
+		 * not wait for DC (Arm ARM DDI 0487, "Ordering and completion of data and
+		 * instruction cache instructions").
+		 */
 		unsigned int crm = word >> 8 & 15;
 
-		if (crm && crm != 4 && (crm & 3) != 1)
+		if ((crm & 3) == 3 || crm == 8 || crm == 12)
 			insn.kind = INSN_FENCE;
 	} else if ((word & 0xfffff3ff) == 0xd503323f) {
 		/* DSB with nXS */

@@ -124,9 +124,11 @@ class Decode(unittest.TestCase):
                    ".arch armv8.5-a; dc cvap, x1", "dc cvadp, x2")
         self.kinds("arm64", LINE, FLUSH, "dc civac, x3", "dc ivac, x4")
         self.kinds("arm64", SOME, None, "dc isw, x0", "dc csw, x1", "dc cisw, x2")
-        self.kinds("arm64", FENCE, None, "dsb sy", "dsb st", "dsb ish", "dsb ishst", "dsb osh",
-                   "dsb nsh", "dsb nshst", ".arch armv8.7-a; dsb synxs", "dsb ishnxs")
-        self.kinds("arm64", OTHER, None, "dmb sy", "isb", "dsb ld", "dsb ishld", "ssbb", "pssbb",
+        self.kinds("arm64", FENCE, None, "dsb sy", "dsb ish", "dsb osh", "dsb nsh", "dsb #8",
+                   "dsb #12", ".arch armv8.7-a; dsb synxs", "dsb ishnxs")
+        self.kinds("arm64", OTHER, None, "dmb sy", "isb", "ssbb", "pssbb",
+                   *(f"dsb {domain}{types}" for domain in ("osh", "nsh", "ish", "")
+                     for types in ("ld", "st")),
                    "dc cvau, x0", "dc zva, x0", "ic ivau, x0", "ic iallu", "nop", "ret",
                    "tlbi vmalle1is", "clrex", "mrs x0, ctr_el0")
 
