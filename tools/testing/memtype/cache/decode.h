@@ -15,8 +15,7 @@ enum insn_kind {
 	INSN_LINE_NOW,	/* does it at once */
 	INSN_ALL,	/* does it to all lines, at once */
 	INSN_SOME,	/* does something to lines that nobody can tell: by set and way */
-	INSN_FENCE,	/* waits until all that was begun is done ... */
-	INSN_LOCKED,	/* ... and so does this, which is much more frequent */
+	INSN_FENCE,	/* waits until all that was begun is done */
 	INSN_ENTER,	/* has a guest run, until the instruction after it */
 	INSN_WALK,	/* has the MMU translate a guest's address, by both stages ... */
 	INSN_WALK_ONE,	/* ... or another address */

@@ -114,9 +114,13 @@ static struct insn decode(const unsigned char *code, size_t size, uint64_t addre
 	size_t at = read_prefixes(code, size, &prefixes);
 	unsigned int reg;
 
-	if (prefixes.lock)
-		insn.kind = INSN_LOCKED;
-	if (at + 2 > size || code[at] != 0x0f || prefixes.lock)
+	/* What is locked waits for CLFLUSHOPT and CLWB, too; XCHG with memory always is. */
+	if (prefixes.lock ||
+	    (at + 2 <= size && (code[at] & 0xfe) == 0x86 && code[at + 1] < 0xc0)) {
+		insn.kind = INSN_FENCE;
+		return insn;
+	}
+	if (at + 2 > size || code[at] != 0x0f)
 		return insn;
 	if (code[at + 1] == 0x09) {
 		/* WBNOINVD, or WBINVD */

@@ -8,8 +8,9 @@
  * FILE is that of model.h, and the RAM of QEMU's machine is the first quarter of it. An instruction
  * is called before QEMU executes it. Where it would have trapped, it is called anyway.
  *
- * CLFLUSHOPT, CLWB and DC take effect at the next fence of that CPU, so that one that is forgotten
- * is seen. LOCK and, for what arm64's kernel does when it switches tasks, DSB do so, too.
+ * CLFLUSHOPT, CLWB and DC take effect at the next fence of that CPU, so that it is seen if one is
+ * forgotten, unless another one comes by chance: on x86, LOCK and XCHG are fences for them, and the
+ * kernel of arm64 executes a DSB when it switches tasks.
  *
  * It sees no types of memory, with one exception: where an arm64 kernel has the MMU translate an
  * address of a guest (AT S12E1R) and reads in PAR_EL1 what came of it, that says of this page
@@ -269,7 +270,6 @@ static void translate(struct qemu_plugin_tb *tb, void *data)
 							       keep(&insn));
 			break;
 		case INSN_FENCE:
-		case INSN_LOCKED:
 			qemu_plugin_register_vcpu_insn_exec_cond_cb(at, do_fence,
 								    QEMU_PLUGIN_CB_NO_REGS,
 								    QEMU_PLUGIN_COND_NE, waiting,

@@ -13,7 +13,7 @@ from pathlib import Path
 from settings import ARCHES
 from test_cache import CACHE, CLEAN, FLUSH, compiled
 
-OTHER, LINE, LINE_NOW, ALL, SOME, FENCE, LOCKED, ENTER, WALK, WALK_ONE, WALKED = range(11)
+OTHER, LINE, LINE_NOW, ALL, SOME, FENCE, ENTER, WALK, WALK_ONE, WALKED = range(10)
 NONE = -1
 RIP = 0x1000
 
@@ -85,14 +85,17 @@ class Decode(unittest.TestCase):
         self.kinds("x86_64", ALL, FLUSH, "wbinvd")
         self.kinds("x86_64", ALL, CLEAN, "wbnoinvd")
         self.kinds("x86_64", FENCE, None, "mfence", "sfence")
-        self.kinds("x86_64", LOCKED, None, "lock addl $0, -4(%rsp)", "lock cmpxchg %rcx, (%rdi)",
-                   ".byte 0x2e; lock btsq $0, (%rbx)")
+        self.kinds("x86_64", FENCE, None, "lock addl $0, -4(%rsp)", "lock cmpxchg %rcx, (%rdi)",
+                   ".byte 0x2e; lock btsq $0, (%rbx)", "xchg %al, (%rdi)", "xchg %ax, 8(%rsi)",
+                   "xchg %eax, (%r9)", "xchg %r10, 0x20(%rip)", "xchg %rax, %gs:(%rcx)")
         self.kinds("x86_64", ENTER, None, "vmrun")
         self.kinds("x86_64", OTHER, None, "lfence", "xsaveopt (%rsi)", "xsave (%rsi)", "vmmcall",
                    "fxsave (%rax)", "ldmxcsr (%rax)", "tpause %eax", "umonitor %rax", "nop",
                    "rdfsbase %rax", "invlpg (%rax)", "prefetcht0 (%rax)", "vmload", "vmsave",
                    "xrstor (%rax)", "mov %rax, %cr3", "incsspq %rax", "clrssbsy (%rax)",
-                   "mov $0x38ae0f, %eax", "swapgs", "stmxcsr (%rax)", "ret")
+                   "mov $0x38ae0f, %eax", "swapgs", "stmxcsr (%rax)", "ret",
+                   "xchg %al, %bl", "xchg %rcx, %r10", "test %al, (%rdi)", "mov %al, (%rdi)",
+                   "xchg %rax, %rdi")
 
     def test_x86_addresses(self) -> None:
         for line, registers, displacement in (

@@ -37,7 +37,7 @@ class Plugin(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.top = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         names = ("clflush (%rax)", "clflushopt (%rax)", "clwb (%rax)", "clwb %gs:(%eax)",
-                 "wbinvd", "sfence", "lock incl (%rax)", "vmrun", "nop")
+                 "wbinvd", "sfence", "lock incl (%rax)", "xchg %rcx, (%rax)", "vmrun", "nop")
         cls.built = library(cls.top, Path(__file__).parent / "cache_qemu.c", *SOURCES)
         cls.code = dict(zip(names, assembled("x86_64", cls.top, *names)))
         walks = ("at s12e1r, x0", "at s1e1r, x0", "mrs x0, par_el1")
@@ -86,7 +86,7 @@ class Plugin(unittest.TestCase):
             self.assertEqual(self.install(target, argument), 1)
 
     def test_others_cost_nothing(self) -> None:
-        for name in ("nop", "sfence", "lock incl (%rax)"):
+        for name in ("nop", "sfence", "lock incl (%rax)", "xchg %rcx, (%rax)"):
             self.assertEqual(self.execute(name), 0)
 
     def test_at_once(self) -> None:
@@ -101,7 +101,7 @@ class Plugin(unittest.TestCase):
         """Until then, the others do nothing; and nothing at a fence of another CPU's."""
         done: list[int] = []
         for name in ("clflushopt (%rax)", "clwb (%rax)"):
-            for fence in ("sfence", "lock incl (%rax)"):
+            for fence in ("sfence", "lock incl (%rax)", "xchg %rcx, (%rax)"):
                 lines = [3 * len(done), 3 * len(done) + 1]
                 self.store(*lines)
                 for line in lines:
