@@ -51,7 +51,7 @@ static struct cpu {
 	struct range ranges[MAX_RANGES];
 	unsigned int nr_ranges;
 	bool in_guest;
-	bool walked;	/* What PAR_EL1 has is of both stages. */
+	bool walked;	/* What PAR_EL1 has is of both stages, and nobody has read it. */
 	/* How many lines there were, of which in no RAM; and instructions that were ignored */
 	unsigned long lines, elsewhere, in_guests, by_set;
 } cpus[MAX_CPUS];
@@ -210,7 +210,11 @@ static void do_walked(unsigned int number, void *data)
 	const struct insn *insn = data;
 	uint64_t par = read_register(&cpus[number], insn->base), place;
 
-	if (!cpus[number].walked || par & PAR_F)
+	if (!cpus[number].walked)
+		return;
+	/* Later it may be a guest's, which KVM has put back. */
+	cpus[number].walked = false;
+	if (par & PAR_F)
 		return;
 	place = (par & PAR_PA) - decoder->ram;
 	if (place < cache.size)

@@ -179,6 +179,10 @@ class Plugin(unittest.TestCase):
                 self.execute(walk)
                 self.execute("mrs x0, par_el1")
                 self.assertEqual(self.types[0], uncached)
+                # What else it has is another one's.
+                self.at((0xff if uncached else 0x44) << 56 | OFFSET, register=PAR)
+                self.execute("mrs x0, par_el1")
+                self.assertEqual(self.types[0], uncached)
 
 
 class Version(unittest.TestCase):
