@@ -160,10 +160,14 @@ void cache_set_uncached(struct cache *cache, uint64_t place, bool uncached)
 {
 	uint64_t page = place - place % PAGE, line;
 
-	/* What was stored past the caches is in memory. */
-	for (line = page; !uncached && is_uncached(cache, page) && line < page + PAGE;
-	     line += CACHE_LINE)
-		cache_maintain(cache, CACHE_CLEAN, line);
+	if (is_uncached(cache, page) == uncached)
+		return;
+	/*
+	 * While a page is uncached, the device sees RAM. So its lines are evicted before that, and
+	 * memory gets what was stored past the caches after it.
+	 */
+	for (line = page; line < page + PAGE; line += CACHE_LINE)
+		cache_maintain(cache, CACHE_FLUSH, line);
 	__atomic_store_n(&cache->uncached[page / PAGE], uncached, __ATOMIC_RELEASE);
 }
 

@@ -118,6 +118,15 @@ class Model(unittest.TestCase):
         self.uncached(PAGE, False)
         self.assertEqual(self.read(PAGE, 2), (b"cd", 1))
 
+    def test_becomes_uncached(self) -> None:
+        """No line hides what the device wrote before, or what a CPU stores afterwards."""
+        self.assertEqual(self.write(0, b"1234"), 0)
+        self.uncached(0, True)
+        self.assertEqual((self.ram[:4], self.read(0, 4)), (b"1234", (b"1234", 0)))
+        self.ram[:4] = bytes(4)
+        self.uncached(0, False)
+        self.assertEqual(self.read(0, 4), (bytes(4), 0))
+
     def test_same_value(self) -> None:
         """A line that a CPU gave the value that it had looks clean."""
         self.ram[:4] = bytes(4)
