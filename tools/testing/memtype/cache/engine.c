@@ -78,9 +78,8 @@ void device_reset(void)
 	seed = 0;
 }
 
-static void remember(uint64_t place)
+static void remember(uint64_t page)
 {
-	uint64_t page = place - place % PAGE;
 	unsigned int i;
 
 	for (i = 0; i < nr_recent && i < RECENT; i++)
@@ -91,9 +90,12 @@ static void remember(uint64_t place)
 
 static int access_memory(uint64_t place, void *data, uint64_t size, bool write)
 {
+	uint64_t page;
+
 	if (place > cache.size || size > cache.size - place)
 		return -EFAULT;
-	remember(place);
+	for (page = place - place % PAGE; page < place + size; page += PAGE)
+		remember(page);
 	if (*reg(ENGINE_SNOOP)) {
 		if (write)
 			memcpy(cache.ram + place, data, size);
