@@ -21,16 +21,24 @@ static int write_of(const char *file, const char *text)
 	return write_file(path, text);
 }
 
-/* Whether all answers are right */
-static bool all_right(void)
+/* "right" if all answers are, or else "stale"; "nothing" if one cannot be had. */
+static const char *exchanges(void)
 {
+	char path[512], answer[8] = "";
 	unsigned int i, right = 0;
-	char path[512];
+	ssize_t size;
+	int fd;
 
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/exchange", device);
-	for (i = 0; i < EXCHANGES; i++)
-		right += file_starts_with(path, "right");
-	return right == EXCHANGES;
+	for (i = 0; i < EXCHANGES; i++) {
+		fd = open(path, O_RDONLY);
+		size = read(fd, answer, sizeof(answer) - 1);
+		close(fd);
+		if (size <= 0)
+			return "nothing";
+		right += !strcmp(answer, "right\n");
+	}
+	return right == EXCHANGES ? "right" : "stale";
 }
 
 FIXTURE(driver)
@@ -77,7 +85,7 @@ FIXTURE_TEARDOWN(driver)
 TEST_F(driver, exchange)
 {
 	ksft_print_msg("memtype-cell: row=%s effective=%s forced=no\n", variant->row,
-		       all_right() ? "right" : "stale");
+		       exchanges());
 }
 
 TEST_HARNESS_MAIN
