@@ -40,8 +40,8 @@ class Plugin(unittest.TestCase):
                  "wbinvd", "sfence", "lock incl (%rax)", "xchg %rcx, (%rax)", "vmrun", "nop")
         cls.built = library(cls.top, Path(__file__).parent / "cache_qemu.c", *SOURCES)
         cls.code = dict(zip(names, assembled("x86_64", cls.top, *names)))
-        walks = ("at s12e1r, x0", "at s1e1r, x0", "mrs x0, par_el1")
-        cls.code.update(zip(walks, assembled("arm64", cls.top, *walks)))
+        others = ("at s12e1r, x0", "at s1e1r, x0", "mrs x0, par_el1", "dc cisw, x0", "dsb sy")
+        cls.code.update(zip(others, assembled("arm64", cls.top, *others)))
 
     def setUp(self) -> None:
         self.memory = os.memfd_create("memory")
@@ -131,11 +131,28 @@ class Plugin(unittest.TestCase):
         self.execute("sfence")
         self.assertEqual(self.seen(), [3])
 
+    def report(self) -> str:
+        """What the plugin writes to QEMU's log when that ends."""
+        with tempfile.TemporaryFile(dir=self.top) as log:
+            stderr = os.dup(2)
+            os.dup2(log.fileno(), 2)
+            try:
+                self.library.finish()
+            finally:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+            log.seek(0)
+            return log.read().decode()
+
     def test_not_ram(self) -> None:
         for address in (0, OFFSET - LINE, OFFSET + SIZE, 2**64 - 1):
             self.at(address)
             self.execute("clflush (%rax)")
+            self.execute("clwb (%rax)")
+            self.execute("sfence")
         self.assertEqual(self.seen(), [])
+        self.assertEqual(self.report(),
+                         "cache: 8 lines, 8 not in RAM; ignored 0 in guests, 0 by set\n")
 
     def test_all(self) -> None:
         self.store(5, 500, SIZE // LINE - 1)
@@ -160,6 +177,18 @@ class Plugin(unittest.TestCase):
         self.execute("nop", where=after)
         self.execute("clflush (%rax)")
         self.assertEqual(self.seen(), [0, 1])
+        self.assertEqual(self.report(),
+                         "cache: 2 lines, 0 not in RAM; ignored 4 in guests, 0 by set\n")
+
+    def test_by_set(self) -> None:
+        """Nobody can tell which lines that is."""
+        self.assertEqual(self.install("aarch64", f"memory=/proc/self/fd/{self.memory}"), 0)
+        self.store(0)
+        self.execute("dc cisw, x0")
+        self.execute("dsb sy")
+        self.assertEqual(self.seen(), [])
+        self.assertEqual(self.report(),
+                         "cache: 0 lines, 0 not in RAM; ignored 0 in guests, 1 by set\n")
 
     def test_types(self) -> None:
         """What the MMU says of a guest's page, if it walked both stages"""
