@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,11 +52,11 @@ struct message {
 	bool more_fds;	/* than one */
 };
 
-/* Guest memory that the device can reach. @memory is NULL where only the client can access it. */
+/* Guest memory. The device can reach it if the client gave the file that it is in. */
 struct mapping {
 	uint64_t start, last, place;
-	void *memory;
 	uint32_t flags;
+	bool in_file;
 };
 
 /* In the order of their addresses; they do not overlap. */
@@ -105,20 +104,15 @@ static int do_version(struct message *message)
 	return 0;
 }
 
-/* Maps what is behind the descriptor; what is not there must not be found out by a SIGBUS. */
-static int map_memory(int fd, const struct vfio_user_dma_map *map, void **memory)
+/* What is not in the file must not be found out by a device's SIGBUS. */
+static int check_file(int fd, const struct vfio_user_dma_map *map)
 {
-	int prot = (map->flags & VFIO_USER_DMA_READABLE ? PROT_READ : 0) |
-		   (map->flags & VFIO_USER_DMA_WRITEABLE ? PROT_WRITE : 0);
 	struct stat file;
 
 	if (fstat(fd, &file))
 		return -errno;
-	if (map->offset % PAGE || map->offset > (uint64_t)file.st_size ||
-	    map->size > (uint64_t)file.st_size - map->offset)
-		return -EINVAL;
-	*memory = mmap(NULL, map->size, prot, MAP_SHARED, fd, map->offset);
-	return *memory == MAP_FAILED ? -errno : 0;
+	return map->offset % PAGE || map->offset > (uint64_t)file.st_size ||
+	       map->size > (uint64_t)file.st_size - map->offset ? -EINVAL : 0;
 }
 
 static int do_dma_map(struct message *message)
@@ -127,7 +121,6 @@ static int do_dma_map(struct message *message)
 	uint64_t last = map->address + (map->size - 1);
 	unsigned int at = mapping_at(map->address);
 	struct mapping *more;
-	void *memory = NULL;
 	int ret;
 
 	if (map->argsz != sizeof(*map) || !map->flags ||
@@ -143,12 +136,14 @@ static int do_dma_map(struct message *message)
 		return -ENOMEM;
 	mappings = more;
 	if (message->fd >= 0) {
-		ret = map_memory(message->fd, map, &memory);
+		ret = check_file(message->fd, map);
 		if (ret)
 			return ret;
 	}
 	memmove(&mappings[at + 1], &mappings[at], (nr_mappings - at) * sizeof(*mappings));
-	mappings[at] = (struct mapping) { map->address, last, map->offset, memory, map->flags };
+	mappings[at] = (struct mapping) {
+		map->address, last, map->offset, map->flags, message->fd >= 0,
+	};
 	nr_mappings++;
 	message->size = 0;
 	return 0;
@@ -159,7 +154,7 @@ static int do_dma_unmap(struct message *message)
 {
 	const struct vfio_user_dma_unmap *unmap = &message->unmap;
 	uint64_t last = unmap->address + (unmap->size - 1);
-	unsigned int first = mapping_at(unmap->address), end = first, i;
+	unsigned int first = mapping_at(unmap->address), end = first;
 
 	if (unmap->argsz < sizeof(*unmap) || unmap->flags ||
 	    bad_range(unmap->address, unmap->size))
@@ -169,9 +164,6 @@ static int do_dma_unmap(struct message *message)
 	if (end > first &&
 	    (mappings[first].start < unmap->address || mappings[end - 1].last > last))
 		return -EINVAL;
-	for (i = first; i < end; i++)
-		if (mappings[i].memory)
-			munmap(mappings[i].memory, mappings[i].last - mappings[i].start + 1);
 	memmove(&mappings[first], &mappings[end], (nr_mappings - end) * sizeof(*mappings));
 	nr_mappings -= end - first;
 	return 0;
@@ -181,7 +173,7 @@ int server_find(uint64_t address, bool write, uint64_t *place, uint64_t *size)
 {
 	const struct mapping *mapping = &mappings[mapping_at(address)];
 
-	if (mapping == mappings + nr_mappings || mapping->start > address || !mapping->memory ||
+	if (mapping == mappings + nr_mappings || mapping->start > address || !mapping->in_file ||
 	    !(mapping->flags & (write ? VFIO_USER_DMA_WRITEABLE : VFIO_USER_DMA_READABLE)))
 		return -EFAULT;
 	*place = mapping->place + (address - mapping->start);
