@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A driver that forgets what DMA needs that does not snoop, for those who want to find the same in
- * their own: tools/testing/memtype/cache/README.rst. Dangerous: for test kernels only.
+ * A driver that forgets to maintain caches for a device that does not snoop. It is an example for
+ * those who want to find the same mistake in their own driver, see
+ * tools/testing/memtype/cache/README.rst. Dangerous: for test kernels only.
  *
  * The device, which is that of engine.h there, copies a request out of memory and an answer back
- * into it. The memory stays mapped. So each time caches must be maintained twice: that the device
- * sees the request, and that the CPU sees the answer. Each can be forgotten.
+ * into it. The memory stays mapped. So caches must be maintained twice each time: before the device
+ * reads the request, and before the CPU reads the answer. Each can be forgotten.
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
@@ -27,11 +28,11 @@
 
 static bool sync_for_device;
 module_param(sync_for_device, bool, 0644);
-MODULE_PARM_DESC(sync_for_device, "Do not forget that the device sees the request");
+MODULE_PARM_DESC(sync_for_device, "Maintain caches before the device reads the request");
 
 static bool sync_for_cpu;
 module_param(sync_for_cpu, bool, 0644);
-MODULE_PARM_DESC(sync_for_cpu, "Do not forget that the CPU sees the answer");
+MODULE_PARM_DESC(sync_for_cpu, "Maintain caches before the CPU reads the answer");
 
 struct sample {
 	void __iomem *bar;
