@@ -7,6 +7,7 @@ from __future__ import annotations
 import array
 import errno
 import os
+import resource
 import socket
 import struct
 import tempfile
@@ -256,6 +257,14 @@ class Dma(Server):
         os.close(write)
         self.assertEqual((self.mapped(), self.descriptors()), (set(), before))
         self.good(DMA_MAP, struct.pack("<IIQQQ", 32, 3, 0, 2**64 - PAGE, PAGE), self.memory)
+
+    def test_no_descriptors_left(self) -> None:
+        """What has lost its descriptor is not what had none."""
+        limits = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (self.descriptors(), limits[1]))
+        self.bad(errno.EINVAL, DMA_MAP, self.range(0, 1), self.memory)
+        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, limits)
+        self.good(DMA_MAP, self.range(0, 1), self.memory)
 
     def test_unmap(self) -> None:
         for page in (1, 2, 4):

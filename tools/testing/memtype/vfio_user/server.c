@@ -49,7 +49,7 @@ struct message {
 	size_t size;	/* of the body */
 	int fd;		/* that came with it, or -1: whoever keeps it sets it to -1 */
 	int reply_fd;	/* that goes back with it, or -1 */
-	bool more_fds;	/* than one */
+	bool lost_fds;	/* Others came with it, or the only one did not arrive. */
 };
 
 /* Guest memory. The device can reach it if the client gave the file that it is in. */
@@ -355,7 +355,7 @@ static int run(struct message *message)
 	if (header->command >= ARRAY_SIZE(commands) || !commands[header->command].run)
 		return -EOPNOTSUPP;
 	command = &commands[header->command];
-	if (header->flags & ~VFIO_USER_NO_REPLY || message->more_fds ||
+	if (header->flags & ~VFIO_USER_NO_REPLY || message->lost_fds ||
 	    (message->fd >= 0 && !command->takes_fd))
 		return -EINVAL;
 	if (message->size < command->size || (message->size > command->size && !command->more))
@@ -385,10 +385,13 @@ static bool receive(int client, struct message *message, void *to, size_t size)
 
 		if (n <= 0)
 			return false;
+		if (msg.msg_flags & MSG_CTRUNC)
+			message->lost_fds = true;
 		if (CMSG_FIRSTHDR(&msg)) {
-			message->more_fds |= message->fd >= 0 || msg.msg_flags & MSG_CTRUNC;
-			if (message->fd >= 0)
+			if (message->fd >= 0) {
+				message->lost_fds = true;
 				close(message->fd);
+			}
 			memcpy(&message->fd, CMSG_DATA(&control.header), sizeof(message->fd));
 		}
 		to = (char *)to + n;
@@ -424,7 +427,7 @@ static bool serve(int client)
 
 	message.fd = -1;
 	message.reply_fd = -1;
-	message.more_fds = false;
+	message.lost_fds = false;
 	if (!receive(client, &message, header, sizeof(*header)))
 		return false;
 	if (header->size < sizeof(*header) || header->size - sizeof(*header) > MAX_BODY) {
