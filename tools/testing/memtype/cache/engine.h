@@ -10,8 +10,8 @@
 #define MEMTYPE_CACHE_ENGINE_H
 
 /*
- * To who is told to drive it, such as vp-vdpa, it also is a virtio device, which has a queue and
- * does nothing. By its vendor it is none, so that virtio's own driver leaves it alone.
+ * A driver that is told to drive it, such as vp-vdpa, finds a virtio device as well, which has a
+ * queue and does nothing. Its vendor is not virtio's, so that virtio's own driver leaves it alone.
  */
 #define ENGINE_VENDOR		0x1234
 #define ENGINE_DEVICE		0x107f
@@ -20,7 +20,7 @@
 #define ENGINE_SOURCE		0x80
 #define ENGINE_TARGET		0x88
 #define ENGINE_COUNT		0x90
-/* Does it, before the write is over. What it could not do is in ENGINE_FAULTS. */
+/* Starts the transfer, which has ended before the write has. ENGINE_FAULTS counts what failed. */
 #define ENGINE_COMMAND		0x98
 #define ENGINE_RUN		1
 #define ENGINE_TO_MEMORY	2
@@ -41,12 +41,11 @@
 /* Evicts the lines of ENGINE_COUNT bytes at an address that is mapped. */
 #define ENGINE_EVICT		0xc0
 /*
- * Evicts random lines at random times, of pages that there were transfers to or from, also when
- * they are not mapped any more. The number is where randomness starts; 0 ends it. And how many it
- * evicted
+ * Evicts random lines at random times, of pages that there were transfers to or from, even if they
+ * are not mapped any more. The number is the seed; 0 ends it.
  */
 #define ENGINE_ADVERSARY	0xc8
-#define ENGINE_EVICTIONS	0xd0
+#define ENGINE_EVICTIONS	0xd0	/* how many lines these were */
 #define ENGINE_LAST		0xd8	/* the last number of ENGINE_REPEAT */
 
 #define ENGINE_BUFFER		0x40000

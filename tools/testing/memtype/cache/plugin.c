@@ -5,8 +5,8 @@
  *
  *	-plugin file=PLUGIN,memory=FILE
  *
- * FILE is that of model.h, and the RAM of QEMU's machine is the first quarter of it. An instruction
- * is called before QEMU executes it. Where it would have trapped, it is called anyway.
+ * FILE is that of model.h, and the RAM of QEMU's machine is the first quarter of it. QEMU calls the
+ * plugin before it executes an instruction, and so also if the instruction then traps.
  *
  * CLFLUSHOPT, CLWB and DC take effect at the next fence of that CPU, so that it is seen if one is
  * forgotten, unless another one comes by chance: on x86, LOCK and XCHG are fences for them, and the
