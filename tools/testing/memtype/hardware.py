@@ -35,7 +35,7 @@ import report
 import summary
 from console import Line, Log, Segment
 from results import FAIL, GOOD, HANG, NOT_RUN, PASS, PROGRAM, SKIP, End, Result
-from settings import OUT, REPO
+from settings import OUT, REPO, Error
 from tables import SELFTESTS, Test
 
 LIST = REPO / "tests.json"
@@ -184,28 +184,38 @@ def lines_of(process: subprocess.Popen[bytes], kernel: KernelLog) -> Iterator[Li
                 yield Line(said, False, said)
 
 
+def started(test: Test) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen([REPO / test.program, *test.args], stdin=subprocess.DEVNULL,
+                                cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except OSError as error:
+        raise Error(f"the program does not start: {error.strerror}") from error
+
+
 def run(test: Test, kernel: KernelLog) -> tuple[Log, End | None, float]:
     """Runs a program to its end; what it prints goes to a file, too, as it comes."""
     log, end = Log(), None
     segment = log.programs[test.suite] = Segment(test.suite)
     start = time.monotonic()
+    path = OUT / f"{test.suite.replace('/', '.')}.ktap"
     kernel.lines()
     try:
-        with (OUT / f"{test.suite.replace('/', '.')}.ktap").open("w") as sink, subprocess.Popen(
-                [REPO / test.program, *test.args], stdin=subprocess.DEVNULL, cwd=REPO,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        with path.open("w") as sink, started(test) as process:
             try:
                 for line in lines_of(process, kernel):
                     segment.lines.append(line)
                     if not line.kernel:
                         print(line.text, file=sink, flush=True)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, OSError):
                 process.kill()
                 raise
         segment.how, segment.code = ("signal", -process.returncode) if process.returncode < 0 else (
             "exit", process.returncode)
+    except Error as error:
+        end = End(test.suite, FAIL, str(error))
     except OSError as error:
-        end = End(test.suite, FAIL, f"the program does not start: {error.strerror}")
+        end = End(test.suite, FAIL, f"cannot write the program's output to {path}: "
+                  f"{error.strerror}")
     except KeyboardInterrupt:
         end = End(test.suite, HANG, "interrupted by the user")
     segment.lines += kernel.lines()

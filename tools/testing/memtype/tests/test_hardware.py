@@ -149,6 +149,21 @@ class Run(unittest.TestCase):
         self.assertRegex(said, r"(?m)^  ok \d guest WC # SKIP because of hardware kvm/none prog")
         self.assertRegex(said, r"(?m)^not ok 2 kvm/none$")
 
+    def test_output_cannot_be_written(self) -> None:
+        """The file cannot be opened, or the disk is full: the program is not to blame for that."""
+        for command, why in (("ln -s /dev/full", "No space left on device"),
+                             ("mkdir", "Is a directory")):
+            with self.subTest(command):
+                self.program(hardware.IDENTITY, IDENTITY.format(svm="yes")
+                             + f"{command} out/kvm.types.ktap\n")
+                self.program("kvm/types", TYPES + "exec sleep 60\n")
+                status, said = self.run_kit(entry("kvm/types"), entry("kvm/none"))
+                self.assertEqual(status, 1)
+                self.assertIn("# program: fail: cannot write the program's output to "
+                              f"{self.top}/out/kvm.types.ktap: {why}", said)
+                # The others run.
+                self.assertRegex(said, r"(?m)^not ok 3 kvm/none$")
+
     def test_missing_row(self) -> None:
         self.program("kvm/types", TYPES)
         status, said = self.run_kit(entry("kvm/types", rows={"guest WC": {"amd": "WC"}}))
