@@ -275,6 +275,8 @@ def junit(matrix: dict[str, Any]) -> bytes:
     message, so that the reason is in both.
     """
     results = matrix["results"]
+    # What was written before there were these can still be reported.
+    sources: dict[str, str] = matrix.get("sources", {})
     causes = Causes(results)
     first = {id(result): failure.first for failure in summary.failures(results)
              for result in failure.results}
@@ -293,8 +295,8 @@ def junit(matrix: dict[str, Any]) -> bytes:
         for result in group:
             case = xml.SubElement(element, "testcase", classname=name, name=result["test"],
                                   time=f"{seconds / len(group):.3f}")
-            if suite in matrix["sources"]:
-                case.set("file", matrix["sources"][suite])
+            if suite in sources:
+                case.set("file", sources[suite])
             status, reason = result["status"], printable(result["reason"])
             if causes.failed(result):
                 kind = "failure" if status == FAIL else "error"

@@ -256,6 +256,13 @@ class JUnit(unittest.TestCase):
                          {"tools/testing/selftests/kvm/s.c"})
         self.assertNotIn("file", self.suites["a.other"][0].keys())
 
+    def test_without_sources(self) -> None:
+        """As matrix.json was written earlier."""
+        old = {key: value for key, value in MATRIX.items() if key != "sources"}
+        root = xml.fromstring(report.junit(old))
+        self.assertEqual(len(root.findall(".//testcase")), len(MATRIX["results"]))
+        self.assertEqual(root.findall(".//testcase[@file]"), [])
+
     def test_totals(self) -> None:
         totals = {name: self.root.get(name) for name in self.root.keys()}
         self.assertEqual(totals, {"name": "memtype", "tests": "15", "failures": "2",
