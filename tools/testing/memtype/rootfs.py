@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ from pathlib import Path
 import debian
 from settings import ARCHES, SHARED, Error, fail, output, say
 
-# Seconds that debootstrap may take.
-LIMIT = 1800
+# Seconds without a byte after which debootstrap's wget tries once more, and then gives up.
+LIMIT = 120
 # The suite that has the newest QEMU, in the same archive and signed by the same keys.
 NEWEST = "unstable"
 # Where the tests have one, and a QEMU that asks in it, when it is in an initramfs (memtype/qemu.h).
@@ -70,13 +70,15 @@ def debootstrap(arch: str, suite: str, root: Path, *options: str,
     mirror, codename = debian.archive()
     suite = suite or codename
     say(f"  {arch} root file system: Debian {suite}")
-    try:
+    with tempfile.NamedTemporaryFile("w") as wgetrc:
+        # The last line that sets something counts.
+        user = Path(os.environ.get("WGETRC") or Path.home() / ".wgetrc")
+        wgetrc.write(f"{user.read_text() if user.is_file() else ''}\n"
+                     f"timeout = {LIMIT}\ntries = 2\n")
+        wgetrc.flush()
         output([*under, "debootstrap", "--variant=minbase", f"--arch={ARCHES[arch].debian}",
                 *options, f"--keyring={debian.KEYRING}", "--force-check-gpg", suite, root, mirror],
-               env=environment(), timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        fail(f"{arch} root file system: debootstrap took more than {LIMIT} s; "
-             "is the archive, or its proxy, slow?")
+               env={**environment(), "WGETRC": wgetrc.name})
 
 
 def unpack(arch: str, suite: str, fresh: Path) -> None:

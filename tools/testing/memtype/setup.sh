@@ -43,6 +43,7 @@ sparse			sparse
 mypy			mypy
 flake8			flake8
 shellcheck		shellcheck
+wget			wget
 python3-docutils	rst2html
 libgraph-easy-perl	graph-easy
 libgraph-easy-as-svg-perl -
