@@ -17,9 +17,9 @@ from pathlib import Path
 
 from settings import ARCHES, BUILD, SHARED, Error, Source, fail, output, say
 
-# What the Debian archive is signed with, on every Debian.
 # What a cross-built package of headers is linked with (deb.py).
 LIBSSL = "libssl-dev"
+# What the Debian archive is signed with, on every Debian.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Where a QEMU may be that this Debian lacks, by its major version: suites that are used together,
 # of which the last one goes first.
@@ -151,7 +151,10 @@ def download_source(package: str, version: str, suite: str, out: Path) -> None:
     """The archive of a source package, without Debian's own part."""
     state = out / "apt"
     output([*apt_get(state, *sources(state, suite, kind="deb-src")), "source", "--download-only",
-            "--tar-only", f"{package}={version}"], cwd=out)
+            "--tar-only", f"{package}={version}"], cwd=state)
+    # apt-get writes to the file from the first byte on: what is interrupted stays where it is.
+    for path in state.glob(f"{package}_*.tar.*"):
+        path.rename(out / path.name)
     shutil.rmtree(state)
 
 

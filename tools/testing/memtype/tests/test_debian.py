@@ -209,6 +209,37 @@ esac
             debian.kernel_source(Source("linux-source-9.9"))
 
 
+class Download(unittest.TestCase):
+    """Of the archive of a source package."""
+
+    # It is interrupted, or comes to its end.
+    APT = """#!/bin/sh
+case "$*" in
+*indextargets*) echo http://archive.example/debian/ ;;
+*" source "*)
+    echo half >qemu_1.orig.tar.xz
+    [ -e {top}/up ] || exit 1
+    echo whole >qemu_1.orig.tar.xz ;;
+esac
+"""
+
+    def test_interrupted(self) -> None:
+        """A part of it is never taken for it."""
+        top = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (top / "apt-get").write_text(self.APT.format(top=top))
+        (top / "apt-get").chmod(0o755)
+        out = top / "out"
+        with mock.patch.dict(os.environ, PATH=f"{top}:/usr/bin:/bin"), mock.patch.object(
+                platform, "freedesktop_os_release", lambda: {"VERSION_CODENAME": "testing"}):
+            with self.assertRaises(Error):
+                debian.download_source("qemu", "1:1-1", "unstable", out)
+            self.assertEqual(list(out.glob("*.tar.xz")), [])
+            (top / "up").touch()
+            debian.download_source("qemu", "1:1-1", "unstable", out)
+        self.assertEqual([path.name for path in out.iterdir()], ["qemu_1.orig.tar.xz"])
+        self.assertEqual((out / "qemu_1.orig.tar.xz").read_text(), "whole\n")
+
+
 class Bochs(unittest.TestCase):
     """Stand-ins that print what Debian's do for --help."""
 
