@@ -183,7 +183,7 @@ def prepare(machines: dict[str, Machine]) -> tree.Base:
             build.caches()
         elif "{vfio_user}" in item.command:
             build.device()
-        if "{rootfs}" in item.command:
+        if "{rootfs}" in item.command + item.carries:
             rootfs.make(item.arch)
     return base
 

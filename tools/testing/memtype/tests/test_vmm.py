@@ -20,6 +20,7 @@ import matrix
 import qemu
 import rootfs
 import tables
+import tree
 from results import SKIP
 from settings import Error, output
 from tables import Test
@@ -117,6 +118,15 @@ class Rootfs(unittest.TestCase):
                 self.assertEqual([result.status for result in results], [SKIP, SKIP])
                 self.assertIn(f"needs QEMU 11, which cannot be had: {said}", results[0].reason)
             shutil.rmtree(self.top / "build")
+
+    def test_made_for_a_machine(self) -> None:
+        """Which has it by 9p, or carries some of it."""
+        for name, made in (("x86-amd-vmm", True), ("x86-intel-vmm-asks", True),
+                           ("x86-intel-vmm", False)):
+            with self.subTest(name), mock.patch.object(tree, "lay"), \
+                    mock.patch.object(rootfs, "make") as make:
+                matrix.prepare({name: tables.all_machines()[name]})
+                self.assertEqual(make.called, made)
 
     def test_errors(self) -> None:
         """No traceback if a tool is missing, and no wait without end."""
