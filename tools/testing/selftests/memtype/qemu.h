@@ -269,11 +269,11 @@ static inline bool start_vmm(struct vmm *vmm, char *const devices[], bool iommuf
 	return vmm->pid > 0;
 }
 
-/* Has QEMU's monitor do something, until it says @answer. */
+/* Has QEMU's monitor do something, until it has said the line with @answer. */
 static inline bool command(struct vmm *vmm, const char *json, const char *answer)
 {
 	dprintf(vmm->monitor, "{\"execute\": %s}\n", json);
-	return read_until(vmm, vmm->monitor, answer, "}", "{\"error\": {");
+	return read_until(vmm, vmm->monitor, answer, "\n", "{\"error\": {");
 }
 
 /* Types a line into the guest's shell; what the command prints after @text. */
@@ -324,38 +324,43 @@ static inline void print_cell(const char *row, const char *of, const char *value
 }
 
 /*
- * What kvm-memtype says of the guest's page at @gpa: the host's type, and what the guest gets; or
- * "forced", if what the guest asks for makes no difference.
+ * What JSON of kvm-memtype or of QEMU says of a range: the host's type, and those that the guest
+ * gets; or "forced", if what the guest asks for makes no difference.
  */
+static inline bool types_of(const char *json, const char *forced, char *value)
+{
+	const char *host = strstr(json, "\"host\": "), *effective = strstr(json, "\"effective\": ");
+	char type[16], types[128];
+
+	if (strstr(json, forced)) {
+		sprintf(value, "forced");
+		return true;
+	}
+	if (!host || sscanf(host, "\"host\": \"%15[^\"]", type) != 1 ||
+	    !effective || sscanf(effective, "\"effective\": [%127[^]]", types) != 1)
+		return false;
+	value += sprintf(value, "%s:", type);
+	for (const char *at = types; *at; at++)
+		if (!strchr("\" ", *at))
+			*value++ = *at;
+	*value = '\0';
+	return true;
+}
+
+/* The types of the guest's page at @gpa by kvm-memtype */
 static inline bool explain(struct vmm *vmm, uint64_t gpa, char *value)
 {
-	char pid[16], host[16], effective[128], *text, *line, *at;
+	unsigned long long start, end;
+	char pid[16], *text, *line;
 
 	snprintf(pid, sizeof(pid), "%d", vmm->pid);
 	text = output_of("/", (char *[]) { "/memtype/kvm-memtype", "--json", pid, NULL });
 	for (line = text ? strtok(text, "\n") : NULL; line; line = strtok(NULL, "\n")) {
-		unsigned long long start, end;
-
 		if (sscanf(line, " {\"as\": 0, \"start\": \"%llx\", \"end\": \"%llx\"", &start,
 			   &end) != 2 || gpa < start || gpa >= end)
 			continue;
 		ksft_print_msg("%s\n", line);
-		if (strstr(line, "\"forced\"")) {
-			sprintf(value, "forced");
-			return true;
-		}
-		at = strstr(line, "\"host\"");
-		if (!at || sscanf(at, "\"host\": \"%15[^\"]", host) != 1)
-			return false;
-		at = strstr(line, "\"effective\"");
-		if (!at || sscanf(at, "\"effective\": [%127[^]]", effective) != 1)
-			return false;
-		value += sprintf(value, "%s:", host);
-		for (at = effective; *at; at++)
-			if (!strchr("\" ", *at))
-				*value++ = *at;
-		*value = '\0';
-		return true;
+		return types_of(line, "\"forced\"", value);
 	}
 	return false;
 }
@@ -363,7 +368,7 @@ static inline bool explain(struct vmm *vmm, uint64_t gpa, char *value)
 /* How what QEMU says of the guest's page at @gpa compares with @value, what kvm-memtype does. */
 static inline const char *asked(struct vmm *vmm, uint64_t gpa, const char *value)
 {
-	char host[16], effective[128], line[sizeof(host) + sizeof(effective)], *range, *at, *to;
+	char types[256], *range, *at;
 	unsigned long long start, end;
 
 	if (!command(vmm, "\"query-memtype\"", "{\"return\": ["))
@@ -375,20 +380,8 @@ static inline const char *asked(struct vmm *vmm, uint64_t gpa, const char *value
 		at = strstr(range, "\"end\": ");
 		if (!at || sscanf(at, "\"end\": %llu", &end) != 1 || gpa < start || gpa >= end)
 			continue;
-		if (strstr(range, "\"forced\": true"))
-			return strcmp(value, "forced") ? "wrong" : "same";
-		at = strstr(range, "\"host\": ");
-		if (!at || sscanf(at, "\"host\": \"%15[^\"]", host) != 1)
-			return "wrong";
-		at = strstr(range, "\"effective\": ");
-		if (!at || sscanf(at, "\"effective\": [%127[^]]", effective) != 1)
-			return "wrong";
-		to = line + sprintf(line, "%s:", host);
-		for (at = effective; *at; at++)
-			if (!strchr("\" ", *at))
-				*to++ = *at;
-		*to = '\0';
-		return strcasecmp(line, value) ? "wrong" : "same";
+		return types_of(range, "\"forced\": true", types) && !strcasecmp(types, value) ?
+		       "same" : "wrong";
 	}
 	return "wrong";
 }
