@@ -120,7 +120,8 @@ void kvm_memtype_check_slot(KVMState *s, int as_id, MemoryRegion *mr,
     struct kvm_memtype page;
     hwaddr gpa;
 
-    if (!memory_region_is_ram_device(mr)) {
+    /* Once is enough: what is mapped in SMM is mapped elsewhere, too. */
+    if (as_id || !memory_region_is_ram_device(mr)) {
         return;
     }
     for (gpa = start; gpa < start + size; gpa = page.end) {
@@ -280,6 +281,8 @@ static bool add_ranges(Int128 start, Int128 len, const MemoryRegion *mr,
     Table *table = opaque;
     struct kvm_memtype page;
 
+    /* As the memslot does. Accesses to what is before it come to QEMU. */
+    gpa = ROUND_UP(gpa, qemu_real_host_page_size());
     for (; gpa < end; gpa = page.end) {
         /* Where there is no memslot, accesses come to QEMU. */
         if (!ask(kvm_state, table->as_id, gpa, &page)) {
