@@ -173,9 +173,10 @@ static uint32_t map_info_of(const struct kvm_memtype *page)
 bool kvm_memtype_map_info(MemoryRegion *mr, uint32_t *map_info)
 {
     /*
-     * A blob in pieces of several types has one map_info: the most cached one
-     * of them. The second stage still keeps each piece from being more cached
-     * than the host has it.
+     * A blob in pieces of several types has one map_info: CACHED if one piece
+     * is, as the second stage still keeps each from being more cached than the
+     * host has it; else UNCACHED if one is, as x86 cannot keep the guest from
+     * making that WC.
      */
     uint32_t info = VIRTIO_GPU_MAP_CACHE_WC;
     uint64_t size = memory_region_size(mr);
