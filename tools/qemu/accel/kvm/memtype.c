@@ -37,7 +37,7 @@ static const uint64_t policies[GUEST_MEMTYPE_POLICY__MAX] = {
 
 /* Of the one VM that there is */
 static GuestMemtypePolicy policy;
-static bool where_known;    /* that policy, if KVM has any */
+static bool where_known;    /* the default instead, if KVM has no policies */
 static int caps;
 
 static int get_policy(Object *obj, Error **errp)

@@ -22,7 +22,7 @@
 #define SIZE		0x10000
 #define PATTERN		0x0123456789abcdefull
 
-/* By KVM_MEMTYPE_*, which are no more */
+/* By KVM_MEMTYPE_*, of which there are no others */
 static const char * const kinds[] = {
 	"none", "WB", "WT", "WP", "WC", "UC-", "UC", "GRE", "nGRE", "nGnRnE",
 };

@@ -78,7 +78,7 @@ static inline void mount_all(const struct mounted *mounts, size_t number)
 	}
 }
 
-/* Debian's files with a tmpfs over them, if the initramfs has not what QEMU needs. */
+/* Mounts Debian's files with a tmpfs over them, unless the initramfs has what QEMU needs. */
 static inline void mount_debian(void)
 {
 	static const struct mounted files[] = {
