@@ -56,6 +56,8 @@ CHECKED_ONLY = {"x86_64": ["drivers/infiniband/hw/usnic/usnic_uiom.o"]}
 # What may be tracked; everything else is a mistake.
 WHERE = (r"\.checkpatch\.conf|\.gitignore|COPYING|Makefile|README\.md",
          r"\.ci/(run|(gitlab|github)\.yml)",
+         # Where GitHub wants its file, in a clone there; the project has none.
+         r"\.github/workflows/[a-z-]+\.yml",
          r"(arch|drivers|include|mm|virt)/.+\.[chS]", r".+/(Kconfig(\.\w+)?|Makefile)",
          r"Documentation/(.+\.(rst|graph|svg)|ABI/testing/[a-z0-9_-]+)",
          r"patches/(files\.toml|cover-letter|[\d.]+/(\d{4}-[a-z0-9-]+\.patch|series|tested))",

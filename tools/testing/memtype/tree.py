@@ -27,7 +27,7 @@ import settings
 from settings import ARCHES, BUILD, KSRC, OUT, REPO, TREES, fail, output, say
 
 # The directories of the repository that are not laid over the kernel tree.
-ASIDE = (".ci/", "patches/", "tools/qemu/", "tools/testing/memtype/mutations/")
+ASIDE = (".ci/", ".github/", "patches/", "tools/qemu/", "tools/testing/memtype/mutations/")
 INSTRUMENTS = "test instruments"
 DEBIAN = "refs/memtype/debian"      # the unpacked source package
 BRANCHES = {"patched": "memtype", "base": "memtype-base"}

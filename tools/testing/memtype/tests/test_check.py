@@ -159,9 +159,11 @@ class Files(unittest.TestCase):
         stray = ["hang.enf.out", "tools/testing/memtype/notes.txt", "mm/memtype.c.orig",
                  "build/linux/Makefile.old"]
         with mock.patch.object(settings, "output",
-                               return_value="\n".join(["README.md", "mm/memtype.c", *stray])):
+                               return_value="\n".join(["README.md", "mm/memtype.c",
+                                                       ".github/workflows/github.yml", *stray])):
             self.assertEqual([line.split(": ")[0] for line in check.stray_files()], stray)
         self.assertEqual(check.stray_files(), [])
+        self.assertTrue(".github/workflows/github.yml".startswith(tree.ASIDE))
 
     def test_upstream_programs(self) -> None:
         """Each of upstream's programs runs or is left out, and none does both."""
