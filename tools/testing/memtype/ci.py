@@ -54,14 +54,15 @@ RESULT = (r"(?=(?:[^\r\n]*(?=# SKIP)|\S+ (?=exit=|signal=)|)"
           r"[^\r\n]*[\r\n]")
 FIXUP = {"ok": "pass", "not ok": "fail", "# SKIP": "skip",
          "exit=0": "pass", "exit=4": "skip", "exit": "fail", "signal": "fail"}
-# How run.sh of a tarball ended, and the result of each program, which are not indented.
+# How run.sh of a tarball ended, and the result of each program, which are not indented. envsubst
+# empties all that it knows as a variable: $name and ${name}, but not ${name:-}.
 ENDED = (r'case "$(cat /tmp/code)" in 0) result=pass ;; 4) result=skip ;; *) result=fail ;; esac; '
-         r'lava-test-case run.sh --result "$result"')
+         r'lava-test-case run.sh --result "${result:-}"')
 REPORT = (r"sed -nE -e 's/^(not )?ok [0-9]+ (- )?([^#]*[^# ]) *# SKIP.*/skip \3/p;t' "
           r"-e 's/^ok [0-9]+ (- )?([^#]*[^# ]).*/pass \2/p' "
           r"-e 's/^not ok [0-9]+ (- )?([^#]*[^# ]).*/fail \2/p' /tmp/ktap | "
           r'while read -r result name; do lava-test-case '
-          r'''"$(printf %s "$name" | tr -c A-Za-z0-9._- _)" --result "$result"; done''')
+          r'''"$(printf %s "${name:-}" | tr -c A-Za-z0-9._- _)" --result "${result:-}"; done''')
 # tuxrun's x86 machine has no SVM or VMX of its own; its arm64 one has EL2.
 TUXRUN = {"x86_64": ["--enable-kvm"]}
 
