@@ -276,15 +276,19 @@ def clean() -> None:
             shutil.rmtree(SHARED / name, ignore_errors=True)
     configs = {*settings.CONFIGS, *(item.config for item in tables.all_machines().values())}
     objects = ["-".join(filter(None, (kernel, config))) for kernel in TREES for config in configs]
-    for name in [*objects, "linux", "linux-base", "source", "selftests", "check", "deb", "run"]:
+    for name in [*objects, "linux", "linux-base", "source", "selftests", "check", "deb", "bisect",
+                 "run"]:
         shutil.rmtree(BUILD / name, ignore_errors=True)
-    for name in [*tables.all_machines(), "mutate", "bench", "compat", "vmm", "ci", "deb"]:
+    # README.md keeps the results of KERNEL=base in OUT/base.
+    for name in [*tables.all_machines(), "base", "mutate", "bench", "compat", "vmm", "ci", "deb",
+                 "series", "bisect"]:
         shutil.rmtree(OUT / name, ignore_errors=True)
     for path in [*(OUT / name for name in ("matrix.json", "junit.xml", "report.html",
                                            "mutate.json", "bench.json", "compat.json",
                                            "coverage.txt")),
-                 *(BUILD / name for name in ("kvm-memtype", "memtype-example", "vfio-user",
+                 *(BUILD / name for name in ("kvm-memtype", "memtype-example", "dma-cache-lines",
                                              "lock")),
+                 build.DEVICE, build.ENGINE, build.PLUGIN,
                  *OUT.glob("memtype-*.mbox"), *OUT.glob("memtype-selftests-*.tar.gz")]:
         path.unlink(missing_ok=True)
     for directory in (BUILD, OUT):

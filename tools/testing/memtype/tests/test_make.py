@@ -123,11 +123,15 @@ class Entry(unittest.TestCase):
         (build / "linux").mkdir(parents=True)
         (build / "7.3/linux").mkdir(parents=True)
         (build / "deb/arm64-small").mkdir(parents=True)
+        (build / "bisect").mkdir()
+        for name in ("vfio-user", "cache-engine", "cache-plugin.so", "dma-cache-lines"):
+            (build / name).write_text("")
         out = self.top / "out"
         (out / "7.3/bench").mkdir(parents=True)
         (out / "bench/base").mkdir(parents=True)
         (out / "compat").mkdir()
-        (out / "deb").mkdir()
+        for name in ("base", "bisect", "deb", "series"):
+            (out / name).mkdir()
         for name in ("bench.json", "compat.json", "memtype-selftests-arm64.tar.gz"):
             (out / name).write_text("")
         for directory in (build, out):
