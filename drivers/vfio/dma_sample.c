@@ -22,6 +22,7 @@
 #define COMMAND		0x98
 #define RUN		1
 #define TO_MEMORY	2
+#define FAULTS		0xb8
 #define BUFFER		0x40000
 
 #define MESSAGE		256
@@ -56,9 +57,11 @@ static void transfer(struct sample *s, u64 from, u64 to, u64 command)
 static ssize_t exchange_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	struct sample *s = dev_get_drvdata(dev);
+	u64 faults;
 	bool right;
 
 	mutex_lock(&s->lock);
+	faults = readq(s->bar + FAULTS);
 	memset(s->request, ++s->number, MESSAGE);
 	if (sync_for_device)
 		dma_sync_single_for_device(dev, s->dma, MESSAGE, DMA_TO_DEVICE);
@@ -67,7 +70,11 @@ static ssize_t exchange_show(struct device *dev, struct device_attribute *attr, 
 	if (sync_for_cpu)
 		dma_sync_single_for_cpu(dev, s->dma + MESSAGE, MESSAGE, DMA_FROM_DEVICE);
 	right = !memcmp(s->request, s->answer, MESSAGE);
+	/* What the device could not copy is not stale. */
+	faults = readq(s->bar + FAULTS) - faults;
 	mutex_unlock(&s->lock);
+	if (faults)
+		return -EIO;
 	return sysfs_emit(buf, right ? "right\n" : "stale\n");
 }
 static DEVICE_ATTR_RO(exchange);

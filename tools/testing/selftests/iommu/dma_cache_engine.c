@@ -200,7 +200,7 @@ TEST_F(dma, eviction)
 /* A device that writes all the time until it cannot any more */
 TEST_F(dma, last)
 {
-	uint64_t *page = new_pages(1, MAP_PRIVATE), last;
+	uint64_t *page = new_pages(1, MAP_PRIVATE), last, faults;
 	struct rig *rig = &self->rig;
 	const char *found = "last";
 	unsigned int i;
@@ -208,13 +208,15 @@ TEST_F(dma, last)
 	ASSERT_NE(NULL, page);
 	for (i = 0; i < UNMAPS; i++) {
 		last = engine_get(rig, ENGINE_LAST);
+		faults = engine_get(rig, ENGINE_FAULTS);
 		fill(page, 0);
 		ASSERT_EQ(0, engine_map(rig, IOVA, page, MAX_PAGE));
 		engine_set(rig, ENGINE_TARGET, IOVA);
 		engine_set(rig, ENGINE_COUNT, MAX_PAGE);
 		engine_set(rig, ENGINE_COMMAND, ENGINE_REPEAT);
+		/* It does not count up while it cannot write. */
 		while (engine_get(rig, ENGINE_LAST) < last + 2)
-			;
+			ASSERT_EQ(faults, engine_get(rig, ENGINE_FAULTS));
 		ASSERT_EQ(0, engine_unmap(rig, IOVA, MAX_PAGE));
 		engine_set(rig, ENGINE_COMMAND, 0);
 		last = engine_get(rig, ENGINE_LAST);
