@@ -59,6 +59,11 @@ TEST(mapped_as_told)
 	print_cell("QEMU: blob ", "without access", kind);
 	ASSERT_STREQ(kind, "refused");
 	EXPECT_NE(strstr(errors(), "would be refused: unmapped"), NULL);
+	kind = type_of_blob(&vmm, RENDERER_SIGBUS);
+	ASSERT_NE(kind, NULL);
+	print_cell("QEMU: blob ", "without memory", kind);
+	ASSERT_STREQ(kind, "refused");
+	EXPECT_NE(strstr(errors(), "would be refused: the host cannot read it"), NULL);
 	/* QEMU goes on. */
 	kind = type_of_blob(&vmm, RENDERER_WB);
 	ASSERT_NE(kind, NULL);
