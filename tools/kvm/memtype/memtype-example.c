@@ -101,7 +101,7 @@ static int set_memslot(int vm, __u32 slot, const struct range *range)
 	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-/* Has the host map a page, as an access does; but one that fails is no SIGBUS. */
+/* Has the host map a page, as an access does; but one that fails ends nothing. */
 static bool touch(const char *page)
 {
 	bool mapped;

@@ -170,7 +170,7 @@ static uint32_t map_info_of(const struct kvm_memtype *page)
     }
 }
 
-/* Has the host map a page, as an access does; but one that fails is no SIGBUS. */
+/* Has the host map a page, as an access does; but one that fails ends nothing. */
 static bool touch(const char *page)
 {
     int fds[2];

@@ -14,7 +14,7 @@ enum renderer_blob {
 	RENDERER_WC,
 	RENDERER_UC,
 	RENDERER_NOTHING,	/* nobody may access it */
-	RENDERER_SIGBUS,	/* there is nothing behind it */
+	RENDERER_NO_MEMORY,	/* the driver finds none for it */
 	RENDERER_BLOBS
 };
 

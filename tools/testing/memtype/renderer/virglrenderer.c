@@ -57,11 +57,14 @@ static void *map_blob(uint64_t id, uint64_t size)
 
 	if (id == RENDERER_NOTHING)
 		return mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	/* Accesses beyond the end of a file fail. */
-	fd = id == RENDERER_SIGBUS ? memfd_create("blob", MFD_CLOEXEC) : open(DRIVER, O_RDWR);
+	if (id == RENDERER_NO_MEMORY) {
+		setup.prot = MEMTYPE_TEST_WB;
+		setup.flags = MEMTYPE_TEST_NOMEM;
+	}
+	fd = open(DRIVER, O_RDWR);
 	if (fd < 0)
 		return MAP_FAILED;
-	map = id != RENDERER_SIGBUS && ioctl(fd, MEMTYPE_TEST_SETUP, &setup) ? MAP_FAILED :
+	map = ioctl(fd, MEMTYPE_TEST_SETUP, &setup) ? MAP_FAILED :
 	      mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	return map;

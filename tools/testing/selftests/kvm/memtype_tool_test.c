@@ -302,7 +302,6 @@ static const struct {
 	const char *row;
 	const char *range;
 	const char *option;
-	bool is_empty;
 	bool is_mmio;
 	struct memtype_test_setup blob;
 } examples[] = {
@@ -310,7 +309,8 @@ static const struct {
 	{ .row = "example: stage-1 mode, RAM", .range = "RAM", .option = "--stage1" },
 	{ .row = "example: framebuffer", .range = "framebuffer" },
 	{ .row = "example: blob", .range = "blob" },
-	{ .row = "example: blob without memory", .range = "blob", .is_empty = true },
+	{ .row = "example: blob without memory", .range = "blob",
+	  .blob = { .size = SZ_4K, .flags = MEMTYPE_TEST_NOMEM } },
 	{ .row = "example: blob of WC RAM", .range = "blob", .blob = {
 #ifdef __x86_64__
 		.flags = MEMTYPE_TEST_SET_RAM,
@@ -379,11 +379,6 @@ static void run_examples(struct __test_metadata *_metadata, bool is_mmio)
 			if (is_mmio)
 				blob.phys = frame_buffer();
 			driver = driver_file(&blob);
-		}
-		/* An access beyond the end of a file is a SIGBUS. */
-		if (examples[i].is_empty)
-			driver = memfd_create("empty", 0);
-		if (blob.size || examples[i].is_empty) {
 			ASSERT_GE(driver, 0);
 			snprintf(fd, sizeof(fd), "%d", driver);
 			argument = fd;

@@ -59,7 +59,7 @@ TEST(mapped_as_told)
 	print_cell("QEMU: blob ", "without access", kind);
 	ASSERT_STREQ(kind, "refused");
 	EXPECT_NE(strstr(errors(), "would be refused: unmapped"), NULL);
-	kind = type_of_blob(&vmm, RENDERER_SIGBUS);
+	kind = type_of_blob(&vmm, RENDERER_NO_MEMORY);
 	ASSERT_NE(kind, NULL);
 	print_cell("QEMU: blob ", "without memory", kind);
 	ASSERT_STREQ(kind, "refused");
