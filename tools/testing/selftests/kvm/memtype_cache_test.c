@@ -127,21 +127,35 @@ static void guest_transfer(uint64_t from, uint64_t to, uint64_t command)
 	READ_ONCE(bar[ENGINE_COMMAND / 8]);
 }
 
-/* Has the device copy a word from one line to another, without maintenance and then with it. */
+/* What a guest's driver does around a transfer */
+static const struct {
+	const char *row;
+	bool cleans, invalidates;
+} drivers[] = {
+	{ "without maintenance", false, false },
+	{ "without the clean", false, true },
+	{ "without the invalidate", true, false },
+	{ "with maintenance", true, true },
+};
+
+/* Each has the device copy a word from one line to another. */
 static void guest_drives(void)
 {
 	uint64_t *from = (uint64_t *)TEST_GVA, *to = (uint64_t *)(TEST_GVA + LINE);
-	unsigned int maintains;
+	unsigned int i;
 
-	for (maintains = 0; maintains < 2; maintains++) {
-		WRITE_ONCE(*from, PATTERN + maintains);
-		if (maintains)
+	for (i = 0; i < ARRAY_SIZE(drivers); i++) {
+		WRITE_ONCE(*from, PATTERN + i);
+		if (drivers[i].cleans)
 			clean_invalidate((uint64_t)from);
 		guest_transfer(TEST_GPA, ENGINE_BUFFER, ENGINE_RUN);
 		guest_transfer(ENGINE_BUFFER, TEST_GPA + LINE, ENGINE_RUN | ENGINE_TO_MEMORY);
-		if (maintains)
+		if (drivers[i].invalidates)
 			clean_invalidate((uint64_t)to);
 		GUEST_SYNC(READ_ONCE(*to));
+		/* The next one begins with clean lines. */
+		clean_invalidate((uint64_t)from);
+		clean_invalidate((uint64_t)to);
 	}
 }
 
@@ -151,6 +165,7 @@ TEST_F(guest, driver)
 			      -1, 0);
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
+	unsigned int i;
 
 	ASSERT_NE(page, MAP_FAILED);
 	vm = create_vm(&vcpu, 1, 0);
@@ -160,10 +175,9 @@ TEST_F(guest, driver)
 	map_as(vm, BAR_GVA, BAR_GPA, KVM_MEMTYPE_UC);
 	MUST_WORK(engine_map(&self->rig, TEST_GPA, page, SZ_4K));
 	vcpu_arch_set_entry_point(vcpu, guest_drives);
-	say("a guest's driver", "without maintenance",
-	    run_to_sync(vcpu) == PATTERN ? "right" : "stale");
-	say("a guest's driver", "with maintenance",
-	    run_to_sync(vcpu) == PATTERN + 1 ? "right" : "stale");
+	for (i = 0; i < ARRAY_SIZE(drivers); i++)
+		say("a guest's driver", drivers[i].row,
+		    run_to_sync(vcpu) == PATTERN + i ? "right" : "stale");
 	MUST_WORK(engine_unmap(&self->rig, TEST_GPA, SZ_4K));
 	kvm_vm_free(vm);
 	munmap(page, SZ_4K);
