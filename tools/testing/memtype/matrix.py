@@ -174,10 +174,16 @@ def build_for(arch: str, config: str, also: list[Path] | None = None) -> Path:
 
 
 def prepare(machines: dict[str, Machine]) -> tree.Base:
-    """Lays the trees, and gets what the machines need beside kernels and selftests."""
+    """Lays the trees, and gets what the machines need."""
     base = tree.lay(KERNEL)
     if KERNEL != "patched":
         tree.lay("patched")     # the selftests come from there
+    equip(machines)
+    return base
+
+
+def equip(machines: dict[str, Machine]) -> None:
+    """Gets what the machines need beside kernels and selftests."""
     for item in machines.values():
         if "{memory}" in item.command:
             build.caches()
@@ -185,7 +191,6 @@ def prepare(machines: dict[str, Machine]) -> tree.Base:
             build.device()
         if "{rootfs}" in item.command + item.carries:
             rootfs.make(item.arch)
-    return base
 
 
 def repeat(result: Result) -> str:

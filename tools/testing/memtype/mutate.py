@@ -263,15 +263,17 @@ def try_changed(hook: Hook, full: list[Result], machines: dict[str, tables.Machi
 def run_full(hooks: list[Hook], machines: dict[str, tables.Machine], tests: list[Test],
              progress: matrix.Progress) -> tuple[list[machine.Run], list[Result]]:
     """What the full tree gives: a test that is not a pass there proves nothing by being red."""
+    suites = {name: named for name in machines
+              if (named := {hook.suite for hook in hooks if hook.machine == name})}
+    matrix.equip({name: machines[name] for name in suites})
     images = {kernel: matrix.build_for(*kernel) for kernel in used(hooks, machines)}
     runs, results = [], []
-    for name, item in machines.items():
-        suites = {hook.suite for hook in hooks if hook.machine == name}
-        if suites:
-            run, found = matrix.run_one(item, [test for test in tests if test.suite in suites],
-                                        images[item.kernel], progress, OUT / "mutate/full")
-            runs.append(run)
-            results += found
+    for name, wanted in suites.items():
+        run, found = matrix.run_one(machines[name],
+                                    [test for test in tests if test.suite in wanted],
+                                    images[machines[name].kernel], progress, OUT / "mutate/full")
+        runs.append(run)
+        results += found
     return runs, results
 
 

@@ -57,12 +57,14 @@ class Mutate(unittest.TestCase):
         self.others: list[Result] = []      # besides it, without OPTION_3
         self.boots: list[str] = []
         base = tree.Base(self.base, "6.12.117", self.patches)
+        self.equipped: list[list[str]] = []
         for owner, name, stand_in in (
                 (mutate, "git", functools.partial(tree.git, tree=self.linux)),
                 (mutate, "MUTATIONS", top / "mutations"), (mutate, "BUILD", top),
                 (mutate, "OUT", self.out), (mutate, "HOOK", ""),
                 (tree, "lay", lambda kernel: base), (build, "selftests", lambda arch, also: None),
                 (build, "kernel", self.kernel), (matrix, "run_one", self.run_one),
+                (matrix, "equip", lambda machines: self.equipped.append(list(machines))),
                 (matrix, "environment", lambda base, runs: {"kernel": "6.12.117"})):
             self.enterContext(mock.patch.object(owner, name, stand_in))
         self.enterContext(mock.patch.dict(TREES, {"patched": self.linux}))
@@ -99,6 +101,7 @@ class Mutate(unittest.TestCase):
     def run_one(self, item: Any, tests: Any, image: Path, progress: Any,
                 out: Path) -> tuple[Any, list[Result]]:
         self.assertEqual(item.name, MACHINE)
+        self.assertEqual(self.equipped[-1:], [[MACHINE]])
         self.assertEqual([test.suite for test in tests], [SUITE])
         self.assertTrue(out.is_relative_to(self.out / "mutate"))
         self.boots.append(out.name)
