@@ -27,17 +27,6 @@ static void guest_stores(void)
 	GUEST_SYNC(0);
 }
 
-/* Returns what the guest says. */
-static uint64_t run_to_sync(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "unexpected exit, reason %u",
-		    vcpu->run->exit_reason);
-	return uc.args[1];
-}
-
 /* Has the CPU tell the model which type the guest's page has. */
 static bool tell_type(struct kvm_vcpu *vcpu)
 {

@@ -516,18 +516,25 @@ static inline int get_memtype(struct kvm_vm *vm, uint64_t gpa, struct kvm_memtyp
 	return __vm_ioctl(vm, KVM_GET_MEMTYPE, answer);
 }
 
-static inline uint64_t let_guest(struct kvm_vcpu *vcpu, enum guest_op op, uint64_t gva,
-				 uint64_t value)
+/* Returns what the guest says. */
+static inline uint64_t run_to_sync(struct kvm_vcpu *vcpu)
 {
-	struct guest_command *command = &commands[vcpu->id];
 	struct ucall uc;
 
-	*command = (struct guest_command) { op, gva, value };
-	sync_global_to_guest(vcpu->vm, commands);
 	vcpu_run(vcpu);
 	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "unexpected exit, reason %u",
 		    vcpu->run->exit_reason);
 	return uc.args[1];
+}
+
+static inline uint64_t let_guest(struct kvm_vcpu *vcpu, enum guest_op op, uint64_t gva,
+				 uint64_t value)
+{
+	struct guest_command *command = &commands[vcpu->id];
+
+	*command = (struct guest_command) { op, gva, value };
+	sync_global_to_guest(vcpu->vm, commands);
+	return run_to_sync(vcpu);
 }
 
 /* A VM with a policy (0: the host's default) and room for vCPUs. */

@@ -200,15 +200,6 @@ static void guest_caches(void)
 	turn_caches(true);
 }
 
-static void run_to_sync(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "unexpected exit, reason %u",
-		    vcpu->run->exit_reason);
-}
-
 /* Lets a vCPU begin with its caches off. */
 static void start_uncached(struct kvm_vcpu *vcpu)
 {
