@@ -55,6 +55,8 @@ static void virtio_capability(unsigned int at, unsigned int next, uint8_t type, 
 
 int device_init(const char *argument)
 {
+	int ret;
+
 	config_init(ENGINE_VENDOR, ENGINE_DEVICE, ENGINE_BAR_SIZE);
 	config_space[CONFIG_EXP + PCI_CAP_LIST_NEXT] = MSI;
 	config_space[MSI] = PCI_CAP_ID_MSI;
@@ -67,7 +69,8 @@ int device_init(const char *argument)
 	virtio_capability(COMMON, ISR, VIRTIO_PCI_CAP_COMMON_CFG, 0);
 	virtio_capability(ISR, NOTIFY, VIRTIO_PCI_CAP_ISR_CFG, APART);
 	virtio_capability(NOTIFY, 0, VIRTIO_PCI_CAP_NOTIFY_CFG, 2 * APART);
-	return argument ? cache_open(&cache, argument) : -EINVAL;
+	ret = argument ? cache_open(&cache, argument) : -EINVAL;
+	return ret ? ret : server_reach(cache.fd);
 }
 
 void device_reset(void)

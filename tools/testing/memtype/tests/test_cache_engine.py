@@ -78,12 +78,16 @@ class Engine(Client):
         self.good(DMA_MAP, self.range(110, 1, flags=1), self.memory)
         self.good(DMA_MAP, self.range(120, 1))
         self.good(DMA_MAP, self.range(130, 1, offset=PAGES), self.memory)
+        other = os.memfd_create("other")
+        self.addCleanup(os.close, other)
+        os.truncate(other, PAGE)
+        self.good(DMA_MAP, self.range(140, 1), other)
         for address, count, to_memory, faults in (
                 (99 * PAGE, 8, False, 1), (100 * PAGE - 8, 16, True, 1),
                 (102 * PAGE - 8, 16, True, 1), (100 * PAGE, PAGE + 1, False, 1),
                 (110 * PAGE, 8, True, 1), (110 * PAGE, 8, False, 0), (120 * PAGE, 8, False, 1),
-                (130 * PAGE, 8, True, 1), (BUFFER, 8, True, 1), (2**64 - 8, 16, False, 1),
-                (100 * PAGE, 8, True, 0)):
+                (130 * PAGE, 8, True, 1), (140 * PAGE, 8, True, 1), (BUFFER, 8, True, 1),
+                (2**64 - 8, 16, False, 1), (100 * PAGE, 8, True, 0)):
             with self.subTest(hex(address), count=count, to_memory=to_memory):
                 self.assertEqual(self.transfer(address, count, to_memory), faults)
         self.write(CONFIG, COMMAND, 2, 0)

@@ -45,9 +45,12 @@ int server_run(int listening, const char *argument);
  */
 void server_give_file(unsigned int region, int fd, uint32_t flags);
 
+/* Of device_init(): of the client's memory, the device can reach what is in this file. */
+int server_reach(int fd);
+
 /*
- * Where in the client's memory @address is, if the device may read or write it there, and how many
- * bytes are mapped from there on. They stay mapped until the device returns.
+ * Where in that file @address is, if the device may read or write it there, and how many bytes are
+ * mapped from there on. They stay mapped until the device returns.
  */
 int server_find(uint64_t address, bool write, uint64_t *place, uint64_t *size);
 

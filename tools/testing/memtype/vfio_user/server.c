@@ -52,16 +52,18 @@ struct message {
 	bool lost_fds;	/* Others came with it, or the only one did not arrive. */
 };
 
-/* Guest memory. The device can reach it if the client gave the file that it is in. */
+/* Guest memory. The device can reach it if it is in the file of server_reach(). */
 struct mapping {
 	uint64_t start, last, place;
 	uint32_t flags;
-	bool in_file;
+	bool reach;
 };
 
 /* In the order of their addresses; they do not overlap. */
 static struct mapping *mappings;
 static unsigned int nr_mappings;
+/* The file of server_reach() */
+static struct stat reached;
 /* What signals an interrupt; 0 if nobody wants it, because descriptor 0 is the socket. */
 static int irqs[VFIO_PCI_NUM_IRQS][MAX_IRQS];
 /* What the client maps instead of asking; 0 if it asks, for the same reason. */
@@ -104,13 +106,19 @@ static int do_version(struct message *message)
 	return 0;
 }
 
+int server_reach(int fd)
+{
+	return fstat(fd, &reached) ? -errno : 0;
+}
+
 /* What is not in the file must not be found out by a device's SIGBUS. */
-static int check_file(int fd, const struct vfio_user_dma_map *map)
+static int check_file(int fd, const struct vfio_user_dma_map *map, bool *reach)
 {
 	struct stat file;
 
 	if (fstat(fd, &file))
 		return -errno;
+	*reach = file.st_dev == reached.st_dev && file.st_ino == reached.st_ino;
 	return map->offset % PAGE || map->offset > (uint64_t)file.st_size ||
 	       map->size > (uint64_t)file.st_size - map->offset ? -EINVAL : 0;
 }
@@ -121,6 +129,7 @@ static int do_dma_map(struct message *message)
 	uint64_t last = map->address + (map->size - 1);
 	unsigned int at = mapping_at(map->address);
 	struct mapping *more;
+	bool reach = false;
 	int ret;
 
 	if (map->argsz != sizeof(*map) || !map->flags ||
@@ -136,13 +145,13 @@ static int do_dma_map(struct message *message)
 		return -ENOMEM;
 	mappings = more;
 	if (message->fd >= 0) {
-		ret = check_file(message->fd, map);
+		ret = check_file(message->fd, map, &reach);
 		if (ret)
 			return ret;
 	}
 	memmove(&mappings[at + 1], &mappings[at], (nr_mappings - at) * sizeof(*mappings));
 	mappings[at] = (struct mapping) {
-		map->address, last, map->offset, map->flags, message->fd >= 0,
+		map->address, last, map->offset, map->flags, reach,
 	};
 	nr_mappings++;
 	message->size = 0;
@@ -173,7 +182,7 @@ int server_find(uint64_t address, bool write, uint64_t *place, uint64_t *size)
 {
 	const struct mapping *mapping = &mappings[mapping_at(address)];
 
-	if (mapping == mappings + nr_mappings || mapping->start > address || !mapping->in_file ||
+	if (mapping == mappings + nr_mappings || mapping->start > address || !mapping->reach ||
 	    !(mapping->flags & (write ? VFIO_USER_DMA_WRITEABLE : VFIO_USER_DMA_READABLE)))
 		return -EFAULT;
 	*place = mapping->place + (address - mapping->start);
