@@ -135,6 +135,16 @@ void kvm_memtype_check_slot(KVMState *s, int as_id, MemoryRegion *mr,
     }
 }
 
+/* KVM's address space that a CPU uses: x86 has one more for SMM. */
+static int as_id_of(const struct kvm_run *run)
+{
+#ifdef KVM_RUN_X86_SMM
+    return !!(run->flags & KVM_RUN_X86_SMM);
+#else
+    return 0;
+#endif
+}
+
 /* Called outside BQL */
 bool kvm_memtype_refused(CPUState *cpu, struct kvm_run *run)
 {
@@ -144,7 +154,7 @@ bool kvm_memtype_refused(CPUState *cpu, struct kvm_run *run)
     if (!(run->memory_fault.flags & KVM_MEMTYPE_EXIT_REFUSED)) {
         return false;
     }
-    if (!ask(cpu->kvm_state, 0, gpa, &page)) {
+    if (!ask(cpu->kvm_state, as_id_of(run), gpa, &page)) {
         error_report("KVM: access of the guest to 0x%" PRIx64 " refused", gpa);
     } else if (page.refusal) {
         error_report("KVM: access of the guest to 0x%" PRIx64 " refused: %s",
