@@ -6,8 +6,9 @@
 #include <asm/barrier.h>
 
 /*
- * What dma_cache=auto means: off. The SMMUv3 driver never enforces coherency, so each
- * assigned device would pay, and nearly all of them snoop.
+ * What dma_cache=auto means: off. The SMMUv3 driver of 6.12 never enforces coherency, that of
+ * 7.3 only where firmware says that the SMMU can. So most assigned devices would pay, and nearly
+ * all of them snoop.
  */
 #define ARCH_DMA_CACHE_AUTO	false
 
