@@ -198,6 +198,15 @@ static void kvm_memtype_flush_pages(struct kvm_pgtable *pgt, gfn_t gfn, unsigned
 				 &walker);
 }
 
+/*
+ * Guests with nested ones have FWB, so that there is no other page table to look at. With pKVM,
+ * only the hypervisor knows what is mapped, and by which VMID.
+ */
+static bool kvm_memtype_maintains_log(struct kvm *kvm)
+{
+	return !kvm_stage2_has_fwb(kvm->arch.mmu.pgt) && kvm_memtype_can_walk();
+}
+
 /**
  * kvm_memtype_log_out - let the host see what is in pages that a dirty log hands out
  * @kvm: the VM
@@ -224,8 +233,7 @@ void kvm_memtype_log_out(struct kvm *kvm, const struct kvm_memory_slot *slot, gf
 	struct kvm_pgtable *pgt = kvm->arch.mmu.pgt;
 	unsigned long mask, page;
 
-	/* Guests with nested ones have FWB, so that there is no other page table to look at. */
-	if (kvm_stage2_has_fwb(pgt) || !kvm_memtype_can_walk())
+	if (!kvm_memtype_maintains_log(kvm))
 		return;
 	npages = min(npages, slot->npages - first);
 	for (page = 0; page < npages; page += BITS_PER_LONG) {
@@ -255,7 +263,7 @@ void kvm_memtype_log_out(struct kvm *kvm, const struct kvm_memory_slot *slot, gf
 void kvm_memtype_log_reset(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t offset,
 			   unsigned long mask)
 {
-	if (kvm_stage2_has_fwb(kvm->arch.mmu.pgt))
+	if (!kvm_memtype_maintains_log(kvm))
 		return;
 	kvm_tlb_flush_vmid_range(&kvm->arch.mmu,
 				 gfn_to_gpa(slot->base_gfn + offset + __ffs(mask)),
