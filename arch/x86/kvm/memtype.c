@@ -166,7 +166,7 @@ s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
 {
 #ifdef CONFIG_X86_64
 	struct kvm_mmu_page *root;
-	s64 pages, most = 0;
+	s64 pages, most[2] = {};
 	struct tdp_iter iter;
 
 	if (!tdp_mmu_enabled)
@@ -184,12 +184,15 @@ s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
 				pages += min(end, iter.gfn + KVM_PAGES_PER_HPAGE(iter.level)) -
 					 max(start, iter.gfn);
 		}
-		/* vCPUs whose modes differ have page tables of their own. */
-		most = max(most, pages);
+		/*
+		 * vCPUs whose modes differ have page tables of their own, and so has the
+		 * private memory of a TD. No page is both private and shared.
+		 */
+		most[is_mirror_sp(root)] = max(most[is_mirror_sp(root)], pages);
 	}
 	rcu_read_unlock();
 	read_unlock(&kvm->mmu_lock);
-	return most;
+	return most[false] + most[true];
 #else
 	return -EOPNOTSUPP;
 #endif

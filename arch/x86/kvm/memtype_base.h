@@ -32,6 +32,11 @@ static inline bool kvm_has_mirrored_tdp(const struct kvm *kvm)
 {
 	return false;
 }
+
+static inline bool is_mirror_sp(const struct kvm_mmu_page *sp)
+{
+	return false;
+}
 #else
 bool kvm_is_mmio_pfn(kvm_pfn_t pfn, int *is_host_mmio);
 
