@@ -247,6 +247,76 @@ TEST_F(ioas, destroyed_with_its_mappings)
 	ASSERT_TRUE(cpu_reads(self->map, self->data, self->len));
 }
 
+#ifdef IOMMU_IOAS_MAP_FILE
+/* A file of the mock for a dma-buf, as vfio-pci has one for a BAR */
+static int dmabuf_new(int fd, size_t len)
+{
+	struct iommu_test_cmd cmd = {
+		.size = sizeof(cmd), .op = IOMMU_TEST_OP_DMABUF_GET,
+		.dmabuf_get = { .length = len, .open_flags = O_CLOEXEC },
+	};
+
+	return ioctl(fd, IOMMU_TEST_CMD, &cmd);
+}
+
+static int ioas_map_file(int fd, __u32 ioas, int file, size_t len, __u64 iova)
+{
+	struct iommu_ioas_map_file cmd = {
+		.size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = len, .fd = file,
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+	};
+
+	return call(fd, IOMMU_IOAS_MAP_FILE, &cmd);
+}
+#else
+/* Older kernels map no file, and no dma-buf. */
+static int dmabuf_new(int fd, size_t len)
+{
+	errno = EOPNOTSUPP;
+	return -1;
+}
+
+static int ioas_map_file(int fd, __u32 ioas, int file, size_t len, __u64 iova)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+TEST(dmabuf_has_no_lines)
+{
+	size_t len = 4 * page_size;
+	struct counters last;
+	struct context ctx;
+	int dmabuf;
+
+	last = count();
+	if (!last.active)
+		SKIP(return, "the kernel maintains no caches: dma_cache is off");
+	context_open(_metadata, &ctx);
+	dmabuf = dmabuf_new(ctx.fd, len);
+	if (dmabuf < 0 && errno == EOPNOTSUPP)
+		SKIP(return, "IOMMUFD of this kernel maps no dma-buf");
+	ASSERT_LE(0, dmabuf);
+
+	/* Each way into a domain, and out of it */
+	ASSERT_EQ(0, context_attach(&ctx, 'n', 0));
+	ASSERT_EQ(0, ioas_map_file(ctx.fd, ctx.ioas, dmabuf, len, IOVA));
+	ASSERT_TRUE(maintained(&last, 0, 0));
+	ASSERT_EQ(0, context_attach(&ctx, 'n', 0));
+	ASSERT_TRUE(maintained(&last, 0, 0));
+	ASSERT_EQ(0, domain_destroy(ctx.fd, &ctx.domains[1]));
+	ASSERT_EQ(0, domain_destroy(ctx.fd, &ctx.domains[0]));
+	ASSERT_TRUE(maintained(&last, 0, 0));
+	ctx.ndomains = 0;
+	ASSERT_EQ(0, context_attach(&ctx, 'n', 0));
+	ASSERT_TRUE(maintained(&last, 0, 0));
+	ASSERT_EQ(0, ioas_unmap(ctx.fd, ctx.ioas, IOVA, len));
+	ASSERT_TRUE(maintained(&last, 0, 0));
+	close(dmabuf);
+	close(ctx.fd);
+}
+
 /* In any kernel with this layer, whether it is on or not */
 
 TEST(capability)
