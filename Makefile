@@ -131,10 +131,11 @@ picture: setup	## Draw README's picture and that of the documents from its sourc
 
 # What setup.sh is asked for, by the goals.
 NEEDS = $(strip $(if $(filter-out qemu ci-jobs deb deb-boot,$(MAKECMDGOALS)),matrix) \
-	$(if $(filter test check unit mutate picture ci-jobs,$(MAKECMDGOALS)),test) \
+	$(if $(filter test check unit mutate picture,$(MAKECMDGOALS)),test) \
 	$(sort $(filter vmm,$(MAKECMDGOALS) $(CONFIG))) \
 	$(if $(filter qemu vmm,$(MAKECMDGOALS) $(CONFIG)),qemu) \
-	$(if $(filter deb deb-boot,$(MAKECMDGOALS)),deb))
+	$(if $(filter deb deb-boot,$(MAKECMDGOALS)),deb) \
+	$(filter ci-jobs,$(MAKECMDGOALS)))
 
 .PHONY: setup
 setup:		## Show what is needed and install missing packages

@@ -3,7 +3,7 @@
 
 set -eu
 
-usage="usage: setup.sh [matrix] [test] [vmm] [qemu] [deb]
+usage="usage: setup.sh [matrix] [test] [vmm] [qemu] [deb] [ci-jobs]
 
 Prints what a make target needs, and installs the Debian packages that are missing, with sudo if it
 is not root. It says the command before it runs it. The make targets call it."
@@ -33,6 +33,8 @@ $(sed -n '/^\[.*\.packages\]$/,/^$/{s/^\(.*\) = ""$/\1 -/p;s/^\(.*\) = "\(.*\)"$
 default=$(sed -n '/^\["/{s/\["\(.*\)"\]/\1/p;q;}' "$(dirname "$0")/bases.toml")
 [ -n "${KSRC:-}" ] || [ "${BASE:-$default}" != "$default" ] ||
 	packages="linux-source-$default - $packages"
+# Jobs for other CI systems are only written; nothing is built.
+[ "$*" != ci-jobs ] || packages="python3 python3"
 minutes=0
 for what; do
 	case $what in
@@ -77,12 +79,16 @@ ninja-build		ninja
 pkg-config		pkg-config
 python3-venv		-
 " ;;
+	ci-jobs)
+		packages="$packages
+python3-yaml		-
+" ;;
 	-h|--help) echo "$usage"; exit 0 ;;
 	*)	echo "$usage" >&2; exit 2 ;;
 	esac
 done
 
-if [ "$(uname -m)" != x86_64 ]; then
+if [ "$minutes" != 0 ] && [ "$(uname -m)" != x86_64 ]; then
 	echo "error: the toolchain set-up is for x86_64 machines; this is $(uname -m)" >&2
 	exit 1
 fi
@@ -99,8 +105,10 @@ while [ $# -gt 0 ]; do
 done
 
 echo "needs the packages:$names" | fold -s -w 100
-echo "needs 6 GB of disk under ${BUILD:-build}"
-echo "takes about $minutes minutes on 2 slow cores the first time"
+if [ "$minutes" != 0 ]; then
+	echo "needs 6 GB of disk under ${BUILD:-build}"
+	echo "takes about $minutes minutes on 2 slow cores the first time"
+fi
 
 # Ubuntu and others have apt too, but no such packages.
 if ! command -v apt-get >/dev/null || ! grep -qx "ID=debian" /etc/os-release; then

@@ -66,6 +66,9 @@ class Entry(unittest.TestCase):
         self.assertEqual(re.findall(r"^KCONFIG=small .*/deb.py (\w+)$", said, re.M),
                          ["write", "boot"])
 
+    def test_ci_jobs(self) -> None:
+        self.assertIn("setup.sh ci-jobs\n", self.make("-n", "ci-jobs").stdout)
+
     def test_build_path_that_kbuild_refuses(self) -> None:
         for path in ("/tmp/a b", "/tmp/a:b", "a b"):
             done = self.make("matrix", f"BUILD={path}")
@@ -250,6 +253,13 @@ class Setup(unittest.TestCase):
                 self.assertNotIn(absent, done.stdout)
                 self.assertIn(f"about {minutes} minutes", done.stdout)
         self.assertEqual(self.run_on("vax", **tools).returncode, 2)
+
+    def test_ci_jobs(self) -> None:
+        """To write jobs, nothing is built: neither a toolchain nor this kind of machine matters."""
+        tools = {"apt_get": "exit 1", "dpkg_query": "printf installed", "uname": "echo riscv64"}
+        done = self.run_on("ci-jobs", **tools)
+        self.assertEqual(done.stdout, "needs the packages: python3 python3-yaml\n")
+        self.assertEqual(done.returncode, 0)
 
     def test_nothing_missing(self) -> None:
         done = self.run_on(apt_get="echo must not run; exit 1", dpkg_query="printf installed")
