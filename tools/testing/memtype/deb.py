@@ -120,11 +120,12 @@ def write() -> None:
     arches = chosen()
     if settings.KERNEL != "patched":
         fail(f"KERNEL={settings.KERNEL}: packages are of the patched kernel alone")
-    base = tree.lay()
-    author = output(["git", "-C", REPO, "log", "-1", "--format=%an%n%ae"]).splitlines()
     # A later commit has a higher version, if git knows all of them.
     if output(["git", "-C", REPO, "rev-parse", "--is-shallow-repository"]).strip() != "false":
-        fail("this clone is shallow, and packages are numbered by commits: git fetch --unshallow")
+        fail("this clone is shallow, and packages are numbered by commits: git fetch --unshallow "
+             "(in CI, GitHub's checkout needs fetch-depth: 0, and GitLab GIT_DEPTH: 0)")
+    base = tree.lay()
+    author = output(["git", "-C", REPO, "log", "-1", "--format=%an%n%ae"]).splitlines()
     version = f"{base.version}-{output(['git', '-C', REPO, 'rev-list', '--count', 'HEAD']).strip()}"
     for arch in arches:         # a configuration that is wrong stops before the first build
         configure(arch, below(BUILD, arch) / "objects")

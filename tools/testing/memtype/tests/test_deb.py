@@ -57,6 +57,11 @@ class Choices(Deb):
         with self.assertRaisesRegex(Error, "KERNEL=base: "):
             deb.write()
 
+    def test_shallow(self) -> None:
+        self.enterContext(mock.patch.object(deb, "output", return_value="true\n"))
+        with self.assertRaisesRegex(Error, "git fetch --unshallow .*fetch-depth: 0, .*GIT_DEPTH"):
+            deb.write()
+
     def test_kconfig(self) -> None:
         self.choose(deb, KCONFIG="tiny")
         said = "KCONFIG={}: must be debian, small or a text file: "
