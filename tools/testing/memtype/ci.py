@@ -125,15 +125,20 @@ def lava_machine(item: Machine, tests: Sequence[Test]) -> dict[str, Any]:
     # KUnit is over before the first program starts.
     mine.sort(key=lambda test: test.suite != KUNIT)
     limit = minutes(mine)
+    # LAVA's boot action ends when QEMU runs, so that the kernel boots while LAVA waits for results.
+    waits = {"minutes": BOOT + limit}
     append = machine.kernel_cmdline(item, [test.suite for test in mine])
-    return job(item.name, "qemu", limit, [
+    found = job(item.name, "qemu", limit, [
         {"deploy": {"to": "tmpfs", "timeout": {"minutes": DEPLOY}, "images": {
             "kernel": {"image_arg": f'-kernel {{kernel}} -append "{append}"',
                        "url": "${KERNEL_URL}"},
             "initrd": {"image_arg": "-initrd {initrd}", "url": "${INITRD_URL}"}}}},
         {"boot": {"method": "qemu", "media": "tmpfs", "timeout": {"minutes": BOOT}}},
-        {"test": {"timeout": {"minutes": limit}, "monitors": [monitor(test) for test in mine]}},
+        {"test": {"timeout": waits, "monitors": [monitor(test) for test in mine]}},
     ], context=context(item), metadata={"proves": item.proves, "proves-not": item.proves_not})
+    # By default, LAVA waits 30 s for each result, and for the first.
+    found["timeouts"]["connections"] = {"lava-test-monitor": waits}
+    return found
 
 
 def lava_board(arch: str) -> dict[str, Any]:
