@@ -32,6 +32,7 @@ VARIABLES = {
     "KERNEL_URL": "the boot image of the kernel",
     "INITRD_URL": "the machine's initramfs: BUILD/run/<machine>/initrd, once make matrix ran it",
     "ROOTFS_URL": "a root file system (.tar.xz) with Python 3.11 or newer",
+    "IMAGE_URL": "an image of a root file system (.ext4.xz) with Python 3.11 or newer",
     "TESTS_URL": "the tarball for this architecture that make selftests-tar writes",
     "DEVICE_TYPE": "what the lab calls such boards",
     "BOOT_METHOD": "how LAVA boots them: grub, u-boot, ...",
@@ -169,12 +170,12 @@ def lava_board(arch: str) -> dict[str, Any]:
 def tuxrun(arch: str) -> str:
     """The command line of tuxrun, as a script: one test case, which is the tarball's run.sh."""
     words = ["exec tuxrun", f"--device qemu-{arch}", '--kernel "$KERNEL_URL"',
-             '--rootfs "$ROOTFS_URL"', '--overlay "$TESTS_URL"', *TUXRUN.get(arch, []),
+             '--rootfs "$IMAGE_URL"', '--overlay "$TESTS_URL"', *TUXRUN.get(arch, []),
              "--parameters command-name=memtype",
              f"--timeouts commands={minutes(tarball.ours(arch))}", '"$@"',
              f"-- {RUN.format(arch=arch)}"]
     checks = "".join(f': "${{{name}:?{VARIABLES[name]}}}"\n'
-                     for name in ("KERNEL_URL", "ROOTFS_URL", "TESTS_URL"))
+                     for name in ("KERNEL_URL", "IMAGE_URL", "TESTS_URL"))
     return f"#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0-only\n{checks}" + " \\\n\t".join(
         words) + "\n"
 

@@ -274,10 +274,11 @@ class Scripts(unittest.TestCase):
         self.script("tuxrun", 'echo "$@"')
         for arch in ARCHES:
             subprocess.run(["shellcheck", "-"], input=ci.tuxrun(arch), text=True, check=True)
-            lab = {name: LAB[name] for name in ("KERNEL_URL", "ROOTFS_URL", "TESTS_URL")}
+            lab = {name: LAB[name] for name in ("KERNEL_URL", "IMAGE_URL", "TESTS_URL")}
             done = self.run_shell(ci.tuxrun(arch), **lab)
             words = done.stdout.split()
-            self.assertEqual(words[:4], ["--device", f"qemu-{arch}", "--kernel", lab["KERNEL_URL"]])
+            self.assertEqual(words[:6], ["--device", f"qemu-{arch}", "--kernel", lab["KERNEL_URL"],
+                                         "--rootfs", lab["IMAGE_URL"]])
             self.assertEqual(words[-2:], ["--", f"/memtype-selftests-{arch}/run.sh"])
             done = self.run_shell(ci.tuxrun(arch), **{**lab, "TESTS_URL": ""})
             self.assertNotEqual(done.returncode, 0)
