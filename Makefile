@@ -43,13 +43,13 @@ shell: setup	## Open a shell in MACHINE= (QEMU machines)
 	@$(PYTHON) $(TOOLS)/matrix.py shell
 
 .PHONY: report
-report:		## Write table, report.html and junit.xml again from out/matrix.json
+report:		## Write table, report.html and junit.xml again from OUT/matrix.json
 	@$(PYTHON) $(TOOLS)/matrix.py report
 
 #@ Use it
 
 .PHONY: tool
-tool:		## Build kvm-memtype and the example for VMM authors
+tool:		## Build kvm-memtype and the example for VMM authors; BUILD
 	@mkdir -p $(build_path)
 	@$(MAKE) -s -C tools/kvm/memtype OUTPUT=$(build_path)/
 
@@ -71,7 +71,7 @@ qemu: setup	## Build a QEMU that asks KVM for memory types; BUILD/qemu
 	@$(PYTHON) $(TOOLS)/qemu.py make
 
 .PHONY: selftests-tar
-selftests-tar: setup	## Pack the selftests for real hardware, for each architecture
+selftests-tar: setup	## Pack the selftests for real hardware, for each architecture; OUT
 	@$(PYTHON) $(TOOLS)/tarball.py write
 
 .PHONY: ci-jobs
@@ -146,18 +146,18 @@ clean:		## Remove what was built and the results
 	@$(PYTHON) $(TOOLS)/matrix.py clean
 
 #@ Variables
-#: BUILD=DIR     where everything is built (build)
-#: OUT=DIR       where results go (out)
-#: BASE=7.3      another kernel as the base, as Debian has it (6.12); in BUILD/7.3, OUT/7.3
-#: KSRC=DIR      a kernel tree of your own as the base; it is only read
-#: KERNEL=base   the base without our patches, with the test instruments only
-#: CONFIG=debug  lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)
+#: BUILD=DIR        where everything is built (build)
+#: OUT=DIR          where results go (out)
+#: BASE=7.3         another kernel as the base, as Debian has it (6.12); in BUILD/7.3, OUT/7.3
+#: KSRC=DIR         a kernel tree of your own as the base; it is only read
+#: KERNEL=base      the base without our patches, with the test instruments only
+#: CONFIG=debug     lockdep, KASAN, kmemleak and atomic-sleep checks (QEMU machines)
 #: CONFIG=coverage  gcov: prints which lines of our kernel code no test reached
 #: MACHINE=, TEST=  only these, as shell patterns, comma-separated
-#: HOOK=         for mutate and bisect: only these patches and defects; numbers, or patterns of
-#:               file names
-#: DEST=         for tree: a directory that does not exist yet
-#: SENDER=       for series: who sends it, as "Name <address>"
-#: KCONFIG=      for deb: debian (Debian's own configuration), small (for QEMU), or a file
-#: ARCH=         for deb and deb-boot: x86_64 or arm64 alone
-#: JOBS=N        machines at a time (2)
+#: HOOK=            for mutate and bisect: only these patches and defects; numbers, or patterns of
+#:                  file names
+#: DEST=            for tree: a directory that does not exist yet
+#: SENDER=          for series: who sends it, as "Name <address>"
+#: KCONFIG=         for deb: debian (Debian's own configuration), small (for QEMU), or a file
+#: ARCH=            for deb and deb-boot: x86_64 or arm64 alone
+#: JOBS=N           machines at a time (2)

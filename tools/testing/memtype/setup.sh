@@ -36,6 +36,7 @@ default=$(sed -n '/^\["/{s/\["\(.*\)"\]/\1/p;q;}' "$(dirname "$0")/bases.toml")
 # Jobs for other CI systems are only written; nothing is built.
 [ "$*" != ci-jobs ] || packages="python3 python3"
 minutes=0
+disk=6
 for what; do
 	case $what in
 	matrix)	minutes=$((minutes + 50)) ;;
@@ -57,6 +58,7 @@ python3-ply		-
 lava-common		-
 " ;;
 	vmm)	minutes=$((minutes + 20))
+		disk=9
 		packages="$packages
 debootstrap		debootstrap
 " ;;
@@ -106,8 +108,8 @@ done
 
 echo "needs the packages:$names" | fold -s -w 100
 if [ "$minutes" != 0 ]; then
-	echo "needs 6 GB of disk under ${BUILD:-build}"
-	echo "takes about $minutes minutes on 2 slow cores the first time"
+	echo "needs about $disk GB of disk under ${BUILD:-build}"
+	echo "takes up to about $minutes minutes on 2 slow cores the first time"
 fi
 
 # Ubuntu and others have apt too, but no such packages.
