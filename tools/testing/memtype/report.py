@@ -134,8 +134,8 @@ def suites(matrix: dict[str, Any], causes: Causes, terminal: Terminal) -> list[s
                               lambda results: summary.suite_cell(results, causes))
         lines += draw(short(found), heads(matrix, causes), terminal) if found.rows else []
     return lines + terminal.wrap(
-        "A number says how many tests passed, 53/65 how many of how many, where the others were "
-        "skipped or failed as expected; - did not run. An empty cell: not a test of this machine.")
+        "A number says how many tests passed; 53/65 means that the others were skipped, or failed "
+        "as expected, and - that none ran. An empty cell: not a test of this machine.")
 
 
 def alike(found: Table) -> Table:
@@ -171,8 +171,8 @@ def types(matrix: dict[str, Any], causes: Causes, terminal: Terminal) -> list[st
     if not total:
         return []
     said = terminal.wrap(
-        f"Rows of memory types, {total} in all. Here are those that machines of one architecture "
-        "read differently, once where several read alike; all are in report.html.")
+        f"Rows of memory types, {total} in all. Here are those that differ between machines of one "
+        "architecture; rows with the same values share a line. All are in report.html.")
     return [*said, "", *lines]
 
 
