@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -119,7 +120,8 @@ def watch(what: str, command: Sequence[str | Path], log: Path, env: dict[str, st
     start = time.monotonic()
     with log.open("w", encoding="utf-8", errors="replace") as sink:
         process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=sink,
-                                   stderr=subprocess.STDOUT, env={**environment(), **env}, cwd=cwd)
+                                   stderr=subprocess.STDOUT, env={**environment(), **env}, cwd=cwd,
+                                   process_group=0)
         try:
             while process.returncode is None:
                 try:
@@ -128,9 +130,11 @@ def watch(what: str, command: Sequence[str | Path], log: Path, env: dict[str, st
                     steps = re.findall(r"^(?:  [A-Z]|\[\d)", log.read_text(errors="replace"), re.M)
                     say(f"  {what}: {len(steps)} steps, {time.monotonic() - start:.0f} s")
         finally:
-            # What is interrupted must not go on compiling sources that change under it.
-            process.terminate()
-            process.wait()
+            # What is interrupted must not go on compiling sources that change under it. make ends
+            # what it has started, but dpkg-buildpackage does not.
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
     if process.returncode:
         lines = log.read_text(errors="replace").splitlines()
         errors = [line for line in lines

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import tempfile
 import unittest
@@ -30,6 +32,27 @@ class Initramfs(unittest.TestCase):
         for path in ("kvm/a.sh", "kvm/a", "kvm/b", "busybox"):
             self.assertIn(f"file /memtype/{path} ", spec)
         self.assertIn("slink /memtype/sh busybox ", spec)
+
+
+class Watch(unittest.TestCase):
+    def test_interrupted(self) -> None:
+        """A build ends with all that it has started, also what its make would leave behind."""
+        with tempfile.TemporaryDirectory() as scratch:
+            fifo, started = Path(scratch) / "fifo", Path(scratch) / "started"
+            os.mkfifo(fifo)
+            reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            self.addCleanup(os.close, reader)
+
+            def say(_text: str) -> None:
+                if started.exists():
+                    raise KeyboardInterrupt
+
+            with mock.patch.object(build, "PROGRESS", 0.1), mock.patch.object(build, "say", say), \
+                    self.assertRaises(KeyboardInterrupt):
+                build.watch("build", ["sh", "-c", "sleep 600 >fifo & : >fifo; : >started; wait"],
+                            Path(scratch) / "log", {}, Path(scratch))
+            # It can be read at its end, which is when nobody has it open for writing.
+            self.assertTrue(select.select([reader], [], [], 60)[0])
 
 
 class Ccache(unittest.TestCase):
