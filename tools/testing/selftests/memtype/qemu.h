@@ -172,6 +172,22 @@ struct vmm {
 	char said[1 << 16];		/* what was read last */
 };
 
+/* How QEMU has ended, which anybody can still wait for, and what its monitor said of it. */
+static inline void print_end(const struct vmm *vmm)
+{
+	siginfo_t info = {};
+	char events[4096];
+	ssize_t n;
+
+	if (!waitid(P_PID, vmm->pid, &info, WEXITED | WNOWAIT))
+		ksft_print_msg("QEMU %s %d\n", info.si_code == CLD_EXITED ? "exits with status" :
+			       "is killed by signal", info.si_status);
+	n = recv(vmm->monitor, events, sizeof(events) - 1, MSG_DONTWAIT);
+	events[n > 0 ? n : 0] = '\0';
+	for (char *line = strtok(events, "\r\n"); line; line = strtok(NULL, "\r\n"))
+		ksft_print_msg("| %s\n", line);
+}
+
 /*
  * Reads until @end comes, and @more after it; what came after @end. NULL if QEMU ends before, or
  * says @failed. All of it is printed.
@@ -181,7 +197,7 @@ static inline char *read_until(struct vmm *vmm, int fd, const char *end, const c
 {
 	size_t used = 0, printed = 0;
 	char *at = NULL, *line;
-	ssize_t n;
+	ssize_t n = 1;
 
 	vmm->said[0] = '\0';
 	while (!at && !strstr(vmm->said, failed)) {
@@ -204,6 +220,9 @@ static inline char *read_until(struct vmm *vmm, int fd, const char *end, const c
 	ksft_print_msg("| %s\n", vmm->said + printed);
 	ksft_print_msg("no '%s'\n", end);
 	errors();
+	/* The other end of the socket is closed. */
+	if (!n && used < sizeof(vmm->said) - 1)
+		print_end(vmm);
 	return NULL;
 }
 
