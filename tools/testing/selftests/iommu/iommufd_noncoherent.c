@@ -255,8 +255,9 @@ static int dmabuf_new(int fd, size_t len)
 		.size = sizeof(cmd), .op = IOMMU_TEST_OP_DMABUF_GET,
 		.dmabuf_get = { .length = len, .open_flags = O_CLOEXEC },
 	};
+	int dmabuf = ioctl(fd, IOMMU_TEST_CMD, &cmd);
 
-	return ioctl(fd, IOMMU_TEST_CMD, &cmd);
+	return dmabuf < 0 ? -errno : dmabuf;
 }
 
 static int ioas_map_file(int fd, __u32 ioas, int file, size_t len, __u64 iova)
@@ -273,8 +274,7 @@ static int ioas_map_file(int fd, __u32 ioas, int file, size_t len, __u64 iova)
 /* Older kernels map no file, and no dma-buf. */
 static int dmabuf_new(int fd, size_t len)
 {
-	errno = EOPNOTSUPP;
-	return -1;
+	return -EOPNOTSUPP;
 }
 
 static int ioas_map_file(int fd, __u32 ioas, int file, size_t len, __u64 iova)
@@ -295,7 +295,7 @@ TEST(dmabuf_has_no_lines)
 		SKIP(return, "the kernel maintains no caches: dma_cache is off");
 	context_open(_metadata, &ctx);
 	dmabuf = dmabuf_new(ctx.fd, len);
-	if (dmabuf < 0 && errno == EOPNOTSUPP)
+	if (dmabuf == -EOPNOTSUPP)
 		SKIP(return, "IOMMUFD of this kernel maps no dma-buf");
 	ASSERT_LE(0, dmabuf);
 
