@@ -42,13 +42,16 @@ MODULE_IMPORT_NS(SYMBOL_NS(DMA_CACHE));
  * iopt_area_must_maintain() - whether pages of an area are about to become reachable by
  * non-coherent DMA, or about to cease to be
  * @area: the area
+ * @pages: its page supplier
  *
- * Context: Under the mutex of the area's iopt_pages.
+ * A dma-buf is a BAR, which has no lines, and which may be revoked meanwhile.
+ *
+ * Context: Under the mutex of @pages.
  * Return: true if they need to be maintained where no other area covers them.
  */
-bool iopt_area_must_maintain(struct iopt_area *area)
+bool iopt_area_must_maintain(struct iopt_area *area, struct iopt_pages *pages)
 {
-	return area->noncoherent.domains && !area->noncoherent.whole;
+	return area->noncoherent.domains && !area->noncoherent.whole && !iopt_is_dmabuf(pages);
 }
 
 /**
@@ -87,7 +90,7 @@ void iopt_noncoherent_enter_all(struct iopt_area *area)
  */
 void iopt_noncoherent_entered(struct iopt_area *area, struct iopt_pages *pages)
 {
-	if (!iopt_area_must_maintain(area) || iopt_is_dmabuf(pages))
+	if (!iopt_area_must_maintain(area, pages))
 		return;
 	area->noncoherent.node.start = iopt_area_index(area);
 	area->noncoherent.node.last = iopt_area_last_index(area);
@@ -157,10 +160,6 @@ static int maintain_batch(enum dma_cache_op op, struct iopt_pages *pages,
 
 	lockdep_assert_held(&pages->mutex);
 
-	/* A BAR, which may be revoked meanwhile, and has no lines. */
-	if (iopt_is_dmabuf(pages))
-		return 0;
-
 	dma_cache_begin(&dc, op);
 	interval_tree_for_each_span(&span, &pages->noncoherent_itree, start_index,
 				    start_index + npages - 1)
@@ -208,7 +207,7 @@ void iopt_noncoherent_flush(struct iopt_area *area, struct iopt_pages *pages,
 			    const struct pfn_batch *batch, unsigned long start_index,
 			    unsigned long npages)
 {
-	if (iopt_area_must_maintain(area) && must_flush(pages))
+	if (iopt_area_must_maintain(area, pages) && must_flush(pages))
 		maintain_batch(DMA_CACHE_FLUSH, pages, batch, start_index, npages);
 }
 
@@ -297,7 +296,7 @@ void iopt_noncoherent_flush_pinned(struct iopt_area *area, struct iopt_pages *pa
 	struct interval_tree_span_iter span;
 	struct dma_cache dc;
 
-	if (!iopt_area_must_maintain(area) || !must_flush(pages) || iopt_is_dmabuf(pages))
+	if (!iopt_area_must_maintain(area, pages) || !must_flush(pages))
 		return;
 
 	lockdep_assert_held(&pages->mutex);

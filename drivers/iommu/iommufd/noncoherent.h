@@ -32,7 +32,7 @@ struct iopt_area_noncoherent {
 	bool whole;
 };
 
-bool iopt_area_must_maintain(struct iopt_area *area);
+bool iopt_area_must_maintain(struct iopt_area *area, struct iopt_pages *pages);
 void iopt_noncoherent_enter(struct iopt_area *area, struct iommu_domain *domain);
 void iopt_noncoherent_enter_all(struct iopt_area *area);
 void iopt_noncoherent_entered(struct iopt_area *area, struct iopt_pages *pages);
@@ -66,7 +66,7 @@ static inline u64 iommufd_noncoherent_caps(void)
 #else
 struct iopt_area_noncoherent {};
 
-static inline bool iopt_area_must_maintain(struct iopt_area *area)
+static inline bool iopt_area_must_maintain(struct iopt_area *area, struct iopt_pages *pages)
 {
 	return false;
 }
