@@ -163,6 +163,13 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm);
 bool kvm_arch_memtype_can_force(struct kvm *kvm);
 
 /**
+ * kvm_arch_memtype_only_ram - whether KVM can map nothing but memory that the host caches
+ *
+ * Return: Constant.
+ */
+bool kvm_arch_memtype_only_ram(void);
+
+/**
  * kvm_arch_memtype_cached_mmio - what a guest gets of MMIO that the host caches
  * @kvm: the VM; NULL for a new one
  *

@@ -269,6 +269,8 @@ struct kvm_memtype_intent kvm_memtype_decide(struct kvm *kvm, const struct kvm_m
 {
 	struct kvm_memtype_intent intent = { .kind = MEMTYPE_WB };
 
+	if ((host.mmio || host.kind != MEMTYPE_WB) && kvm_arch_memtype_only_ram())
+		return kvm_memtype_refusal(KVM_MEMTYPE_REFUSAL_HYPERVISOR);
 	if (host.mmio && (host.kind == MEMTYPE_WB || host.kind == MEMTYPE_WT ||
 			  host.kind == MEMTYPE_WP)) {
 		enum kvm_memtype_mmio mmio = kvm_arch_memtype_cached_mmio(kvm);

@@ -49,7 +49,17 @@ static void kvm_memtype_policy_test(struct kunit *test)
 	}
 }
 
-/* What the host does not cache keeps its type, under every policy and in every slot. */
+static void expect_refusal(struct kunit *test, struct kvm_memtype_intent intent, u8 refusal)
+{
+	KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_NONE);
+	KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_NONE);
+	KUNIT_EXPECT_EQ(test, intent.refusal, refusal);
+}
+
+/*
+ * What the host does not cache keeps its type, under every policy and in every slot, unless
+ * pKVM's hypervisor does not map it.
+ */
 static void kvm_memtype_host_wins_test(struct kunit *test)
 {
 	static const struct {
@@ -82,6 +92,10 @@ static void kvm_memtype_host_wins_test(struct kunit *test)
 
 			kvm_memtype_default_policy = n & 1 ? LEGACY : HONOR;
 			intent = kvm_memtype_decide(NULL, n & 2 ? &forced : NULL, rows[i].host);
+			if (kvm_arch_memtype_only_ram()) {
+				expect_refusal(test, intent, KVM_MEMTYPE_REFUSAL_HYPERVISOR);
+				continue;
+			}
 			KUNIT_EXPECT_EQ_MSG(test, intent.kind, rows[i].kind, "row %d", i);
 			KUNIT_EXPECT_EQ_MSG(test, intent.any_uncached, rows[i].any_uncached,
 					    "row %d", i);
@@ -105,9 +119,9 @@ static void kvm_memtype_cached_mmio_test(struct kunit *test)
 
 		switch (kvm_arch_memtype_cached_mmio(NULL)) {
 		case KVM_MEMTYPE_MMIO_REFUSED:
-			KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_NONE);
-			KUNIT_EXPECT_EQ(test, intent.source, KVM_MEMTYPE_SOURCE_NONE);
-			KUNIT_EXPECT_EQ(test, intent.refusal, KVM_MEMTYPE_REFUSAL_CACHEABLE);
+			expect_refusal(test, intent, kvm_arch_memtype_only_ram() ?
+				       KVM_MEMTYPE_REFUSAL_HYPERVISOR :
+				       KVM_MEMTYPE_REFUSAL_CACHEABLE);
 			break;
 		case KVM_MEMTYPE_MMIO_UC:
 			KUNIT_EXPECT_EQ(test, intent.kind, MEMTYPE_UC);

@@ -14,7 +14,7 @@
  *
  * Context: Process context, under vcpu->mutex. Takes kvm->srcu.
  * Return: 0; -ENOENT if nothing is mapped there, or the vCPU has not run yet;
- * -EOPNOTSUPP if its page tables are none that can be walked (x86), or for _ABORT if it
+ * -EOPNOTSUPP if its page tables are none that can be walked, or for _ABORT if it
  * is not of arm64; -EFAULT for a bad pointer; -ENOTTY if the ioctl is another one,
  * which the caller then leaves to the architecture. After an error the argument is as
  * before.

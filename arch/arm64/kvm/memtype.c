@@ -58,6 +58,12 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm)
 	return false;
 }
 
+/* pKVM's hypervisor shares memory with guests and nothing else, and maps it write-back. */
+bool kvm_arch_memtype_only_ram(void)
+{
+	return !kvm_memtype_has_stage2();
+}
+
 /*
  * What is not in the linear map cannot be cleaned, so that its caches must need no
  * maintenance: data caches by FWB, instruction caches by DIC (CTR_EL0.DIC). Before 6.17,
@@ -67,7 +73,8 @@ enum kvm_memtype_mmio kvm_arch_memtype_cached_mmio(struct kvm *kvm)
 {
 	if (KVM_MEMTYPE_LEGACY_IS_DEVICE && kvm_memtype_is_legacy(kvm))
 		return KVM_MEMTYPE_MMIO_UC;
-	return kvm_memtype_fwb(kvm) && cpus_have_final_cap(ARM64_HAS_CACHE_DIC) ?
+	return kvm_memtype_fwb(kvm) && cpus_have_final_cap(ARM64_HAS_CACHE_DIC) &&
+	       !kvm_arch_memtype_only_ram() ?
 	       KVM_MEMTYPE_MMIO_CACHED : KVM_MEMTYPE_MMIO_REFUSED;
 }
 
@@ -156,7 +163,7 @@ s64 kvm_arch_memtype_mapped(struct kvm *kvm, int as_id, u64 start, u64 end)
 		.flags = KVM_PGTABLE_WALK_LEAF | KVM_PGTABLE_WALK_SHARED,
 	};
 
-	if (!kvm_memtype_can_walk())
+	if (!kvm_memtype_has_stage2())
 		return -EOPNOTSUPP;
 
 	read_lock(&kvm->mmu_lock);
@@ -204,7 +211,7 @@ static void kvm_memtype_flush_pages(struct kvm_pgtable *pgt, gfn_t gfn, unsigned
  */
 static bool kvm_memtype_maintains_log(struct kvm *kvm)
 {
-	return !kvm_stage2_has_fwb(kvm->arch.mmu.pgt) && kvm_memtype_can_walk();
+	return !kvm_stage2_has_fwb(kvm->arch.mmu.pgt) && kvm_memtype_has_stage2();
 }
 
 /**
@@ -381,6 +388,8 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
  * @hva: address of the memslot from which on @vma is its next one, in bytes
  *
  * Of what a driver maps, only if it has mapped something already; else it shows at the fault.
+ * So does what pKVM's hypervisor does not map, as it did before: a guest need not use all that
+ * it has.
  *
  * Context: Under the mmap_lock of the VM's mm, at least for reading. May sleep.
  * Return: 0, or -EINVAL.
@@ -389,6 +398,7 @@ int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *vma, unsigned 
 {
 	struct kvm_memtype_host host = { .kind = MEMTYPE_WB };
 	struct memtype_mapping map;
+	u8 refusal;
 
 	if (kvm_memtype_is_special(vma->vm_flags)) {
 		memtype_look_up(vma, max(hva, vma->vm_start), &map);
@@ -397,7 +407,8 @@ int kvm_memtype_check_vma(struct kvm *kvm, struct vm_area_struct *vma, unsigned 
 		host = kvm_arch_memtype_host(kvm, &map);
 	}
 	kvm_memtype_apply_vma(kvm, vma->vm_flags, &host);
-	return kvm_memtype_decide(kvm, NULL, host).refusal ? -EINVAL : 0;
+	refusal = kvm_memtype_decide(kvm, NULL, host).refusal;
+	return refusal && refusal != KVM_MEMTYPE_REFUSAL_HYPERVISOR ? -EINVAL : 0;
 }
 
 /*

@@ -45,6 +45,9 @@ int kvm_arch_memtype_probe(struct kvm_vcpu *vcpu, struct kvm_memtype_probe *prob
 	s8 level;
 	int ret;
 
+	if (!kvm_memtype_has_stage2())
+		return -EOPNOTSUPP;
+
 	/* Only then HCR_EL2 is what the guest runs with. */
 	if (!vcpu_has_run_once(vcpu))
 		return -ENOENT;

@@ -86,6 +86,11 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm)
 	return kvm_memtype_paging() == KVM_MEMTYPE_EPT && !(kvm && kvm_has_mirrored_tdp(kvm));
 }
 
+bool kvm_arch_memtype_only_ram(void)
+{
+	return false;
+}
+
 /*
  * EPT ignores the MTRRs, so that MMIO is UC there as it always was. Elsewhere the
  * MTRRs see to it.

@@ -79,7 +79,8 @@ TRACE_EVENT(kvm_memtype_refuse,
 		      __print_symbolic(__entry->refusal,
 				       { KVM_MEMTYPE_REFUSAL_UNMAPPED, "unmapped" },
 				       { KVM_MEMTYPE_REFUSAL_CACHEABLE, "cacheable" },
-				       { KVM_MEMTYPE_REFUSAL_MTE, "MTE" }))
+				       { KVM_MEMTYPE_REFUSAL_MTE, "MTE" },
+				       { KVM_MEMTYPE_REFUSAL_HYPERVISOR, "hypervisor" }))
 );
 
 /*

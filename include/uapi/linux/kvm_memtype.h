@@ -82,6 +82,8 @@
 #define KVM_MEMTYPE_REFUSAL_CACHEABLE	2
 /* The VM has MTE, and the memory cannot have tags (arm64). */
 #define KVM_MEMTYPE_REFUSAL_MTE		3
+/* Not memory that the host caches, and pKVM's hypervisor maps nothing else (arm64). */
+#define KVM_MEMTYPE_REFUSAL_HYPERVISOR	4
 
 /*
  * Flag of struct kvm_run.memory_fault.flags: the access was refused, and it will be

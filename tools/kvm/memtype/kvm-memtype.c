@@ -65,8 +65,10 @@ static const char * const sources[] = {
 	"none", "RAM", "MMIO", "policy", "CPU", "PTE", "slot", NULL
 };
 
-enum { REFUSAL_NONE, REFUSAL_UNMAPPED, REFUSAL_CACHEABLE, REFUSAL_MTE };
-static const char * const refusals[] = { "none", "unmapped", "cacheable", "MTE", NULL };
+enum { REFUSAL_NONE, REFUSAL_UNMAPPED, REFUSAL_CACHEABLE, REFUSAL_MTE, REFUSAL_HYPERVISOR };
+static const char * const refusals[] = {
+	"none", "unmapped", "cacheable", "MTE", "hypervisor", NULL
+};
 
 /* Bit n is attributes[n]. */
 enum { FORCED = 1 << 0, ANY_UNCACHED = 1 << 1, NOEXEC = 1 << 2, PREDICTED = 1 << 3 };
@@ -343,6 +345,8 @@ static const char * const why_refused[] = {
 		"refused: the host maps it cacheable, but it is not memory (arm64: without FWB and DIC, or policy stage1)",
 	[REFUSAL_MTE] =
 		"refused: the VM has MTE, but this mapping cannot hold tags (it lacks VM_MTE_ALLOWED)",
+	[REFUSAL_HYPERVISOR] =
+		"refused: pKVM's hypervisor maps only memory that the host caches (arm64)",
 };
 
 static const char *why_granted(const struct range *range)

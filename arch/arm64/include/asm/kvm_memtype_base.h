@@ -17,8 +17,8 @@
 /* KVM's own choice was not always Device for what is not memory. */
 #define KVM_MEMTYPE_LEGACY_IS_DEVICE	false
 
-/* With pKVM, the stage 2 of a guest is not for the host to walk. */
-#define kvm_memtype_can_walk()		(!is_protected_kvm_enabled())
+/* With pKVM, its hypervisor writes the stage 2 of all guests, and the host cannot walk it. */
+#define kvm_memtype_has_stage2()	(!is_protected_kvm_enabled())
 #else
 /*
  * With FWB: use what stage 1 says. Arm ARM DDI 0487, section D8.6, R_RHWZM:
@@ -27,7 +27,7 @@
 #define MT_S2_FWB_AS_S1			7
 
 #define KVM_MEMTYPE_LEGACY_IS_DEVICE	true
-#define kvm_memtype_can_walk()		true
+#define kvm_memtype_has_stage2()	true
 #endif
 
 /* Whether KVM translates FAR_EL2 where HPFAR_EL2 is not valid */

@@ -234,7 +234,7 @@ class Tables(unittest.TestCase):
 
         self.assertEqual(names("arm64-*", "kunit"),
                          (["arm64-fwb", "arm64-nofwb", "arm64-mte", "arm64-dic", "arm64-nvhe",
-                           "arm64-16k", "arm64-64k"], ["kunit"]))
+                           "arm64-pkvm", "arm64-16k", "arm64-64k"], ["kunit"]))
         self.assertIn("arm64-64k", names("", "kunit")[0])
         self.assertNotIn("arm64-16k", names("", "kunit")[0])
         self.assertEqual(names("x86-amd, arm64-fwb", "k?nit")[0], ["x86-amd", "arm64-fwb"])

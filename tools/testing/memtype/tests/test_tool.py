@@ -80,6 +80,8 @@ ROWS = {
     f"17 {NO_TYPE} - MTE 0": (
         "no access",
         "refused: the VM has MTE, but this mapping cannot hold tags (it lacks VM_MTE_ALLOWED)"),
+    f"18 {NO_TYPE} - hypervisor 0": (
+        "no access", "refused: pKVM's hypervisor maps only memory that the host caches (arm64)"),
 }
 
 

@@ -465,7 +465,7 @@ static inline bool have_layer(void)
 }
 
 #define NO_LAYER	"this kernel has no guest memory types"
-#define NO_PROBE	"this kernel has no CONFIG_KVM_MEMTYPE_PROBE"
+#define NO_PROBE	"no KVM_MEMTYPE_PROBE here (CONFIG_KVM_MEMTYPE_PROBE is off, or pKVM)"
 
 /* Why a VM cannot have this policy and these flags here; NULL if it can. */
 static inline const char *why_not(uint64_t policy, uint32_t slot_flags)
@@ -485,7 +485,7 @@ static inline bool have_probe(struct kvm_vcpu *vcpu)
 
 	/* What else can go wrong has other numbers. */
 	return !__vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe) ||
-	       (errno != ENOTTY && errno != EINVAL);
+	       (errno != ENOTTY && errno != EINVAL && errno != EOPNOTSUPP);
 }
 
 /*
@@ -772,5 +772,26 @@ static inline uint64_t frame_buffer(void)
 
 /* What tests have of it, or of the driver's memory */
 #define HOST_SIZE	SZ_2M
+
+/* Whether guests get only memory that the host caches, because pKVM's hypervisor maps it */
+static inline bool only_ram(void)
+{
+	struct kvm_memtype answer;
+	struct kvm_vm *vm;
+	void *hva;
+
+	if (!have_layer() || !have_driver())
+		return false;
+	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC, MEMTYPE_TEST_PREMAP);
+	TEST_ASSERT(hva != MAP_FAILED, DRIVER ": %s", strerror(errno));
+	vm = vm_create_barebones();
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
+	TEST_ASSERT(!get_memtype(vm, TEST_GPA, &answer), "query: %s", strerror(errno));
+	kvm_vm_free(vm);
+	munmap(hva, HOST_SIZE);
+	return answer.refusal == KVM_MEMTYPE_REFUSAL_HYPERVISOR;
+}
+
+#define ONLY_RAM	"pKVM's hypervisor maps only memory that the host caches"
 
 #endif /* SELFTEST_KVM_MEMTYPE_H */

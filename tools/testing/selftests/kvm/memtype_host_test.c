@@ -78,13 +78,18 @@ static void report_features(void)
 #define MMFR2_FWB_SHIFT	40
 #define CTR_DIC_SHIFT	29
 
-/* No file says it; but only with VHE does the CPU answer the instrument. */
-static void report_vhe(void)
+/*
+ * No file says it; but only with VHE does the CPU answer the instrument, and the instrument cannot
+ * look into what pKVM's hypervisor writes.
+ */
+static void report_mode(void)
 {
 	struct kvm_memtype_probe probe = { .gpa = TEST_GPA, .gva = TEST_GVA };
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm = create_vm(&vcpu, 1, 0);
 
+	report("KVM: stage 2 by pKVM", __vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe) &&
+				       errno == EOPNOTSUPP);
 	if (have_probe(vcpu)) {
 		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT,
 					    vm_adjust_num_guest_pages(vm->mode, 1), 0);
@@ -113,7 +118,7 @@ static void report_features(void)
 	/* As the kernel sees it: without tag memory, the CPU's instructions are of no use. */
 	report("CPU: MTE", cpuinfo_has("Features", "mte"));
 	report("KVM: MTE", kvm_has_cap(KVM_CAP_ARM_MTE));
-	report_vhe();
+	report_mode();
 }
 #endif
 

@@ -161,6 +161,8 @@ TEST_F(query, mprotect_keeps_the_type)
 		SKIP(return, NO_LAYER);
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (only_ram())
+		SKIP(return, ONLY_RAM);
 	/* A vm_page_prot that is WC itself would stay so. */
 	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC, MEMTYPE_TEST_PREMAP |
 		       MEMTYPE_TEST_UNTRACKED | MEMTYPE_TEST_PTE_ONLY);
@@ -185,6 +187,8 @@ TEST_F(query, end)
 		SKIP(return, NO_LAYER);
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (only_ram())
+		SKIP(return, ONLY_RAM);
 	hva = mmap(self->hva + SZ_1M, SZ_64K, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 		   -1, 0);
 	ASSERT_NE(hva, MAP_FAILED);
@@ -375,6 +379,8 @@ TEST(granule)
 		SKIP(return, NO_LAYER);
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (only_ram())
+		SKIP(return, ONLY_RAM);
 	hva = map_host(2 * page, 0, MEMTYPE_TEST_WC, HALF_WC);
 	ASSERT_NE(hva, MAP_FAILED);
 	vm = create_vm(&vcpu, 1, 0);
@@ -558,7 +564,47 @@ TEST_F(refusal, cacheable_memslot)
 	if (__vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva))
 		error = errno;
 	can_cache = vm_check_cap(self->vm, KVM_CAP_MEMTYPE) & KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP;
-	EXPECT_EQ(error, can_cache ? 0 : EINVAL);
+	EXPECT_EQ(error, can_cache || only_ram() ? 0 : EINVAL);
+}
+
+/* What pKVM's hypervisor does not map: the guest need not use all that the memslot has. */
+TEST_F(refusal, hypervisor)
+{
+	static const struct {
+		bool device;
+		uint32_t prot, flags;	/* MEMTYPE_TEST_* */
+	} memory[] = {
+		{ false, MEMTYPE_TEST_WC }, { false, MEMTYPE_TEST_UC }, { true, MEMTYPE_TEST_WB },
+		{ true, MEMTYPE_TEST_WC }, { true, MEMTYPE_TEST_UC, MEMTYPE_TEST_ANY_UNCACHED },
+	};
+	uint64_t bar = frame_buffer();
+	void *hva;
+	int i;
+
+	if (!have_driver())
+		SKIP(return, NO_DRIVER);
+	if (!bar)
+		SKIP(return, "no display");
+	if (!only_ram())
+		SKIP(return, "KVM writes the stage 2 itself");
+	for (i = 0; i < ARRAY_SIZE(memory); i++) {
+		hva = map_host(HOST_SIZE, memory[i].device ? bar : 0, memory[i].prot,
+			       memory[i].flags | MEMTYPE_TEST_PREMAP);
+		ASSERT_NE(hva, MAP_FAILED);
+		ASSERT_EQ(__vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE,
+						      hva), 0);
+		check_refusal(_metadata, self->vcpu, TEST_GPA, TEST_GVA,
+			      KVM_MEMTYPE_REFUSAL_HYPERVISOR, "hypervisor");
+
+		/* Nothing is lost: the guest goes on once there is memory. */
+		ASSERT_EQ(mmap(hva, HOST_SIZE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), hva);
+		*(uint64_t *)hva = PATTERN;
+		EXPECT_EQ(let_guest(self->vcpu, GUEST_READ, TEST_GVA, 0), PATTERN);
+		ASSERT_EQ(__vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, 0, NULL),
+			  0);
+		munmap(hva, HOST_SIZE);
+	}
 }
 
 /*
@@ -700,6 +746,8 @@ TEST_F(refusal, execution_is_none)
 
 	if (!have_driver())
 		SKIP(return, NO_DRIVER);
+	if (only_ram())
+		SKIP(return, ONLY_RAM);
 	if (!CANNOT_EXECUTE_DEVICE && !frame_buffer())
 		SKIP(return, "no display");
 	/* Bochs cannot fetch from a device; EPT has the same entry for UC memory. */
