@@ -58,7 +58,7 @@
 #define STD_VGA		"bochs-display,romfile="
 #endif
 
-#define CMDLINE		"console=" CONSOLE " quiet panic=-1 kunit.enable=0 pcie_ports=native"
+#define CMDLINE		"console=" CONSOLE " loglevel=1 panic=-1 kunit.enable=0 pcie_ports=native"
 
 /* The program of all tests */
 static char *qemu = QEMU;
