@@ -19,7 +19,7 @@ TESTS = ["tests.toml", *UPSTREAM]
 # Where the programs are, here and in the kernel's tree.
 SELFTESTS = "tools/testing/selftests"
 # What a machine does not take over from the one that it is like.
-OWN = ("compat", "compat_tcg", "compat_cmdline", "bench", "optional", "by_name")
+OWN = ("compat", "compat_tcg", "compat_cmdline", "bench", "optional", "by_name", "bases")
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Machine:
     coherent: bool = False
     optional: bool = False
     by_name: bool = False
+    bases: list[str] = field(default_factory=list)
     suites: list[str] = field(default_factory=list)
     lacks: list[str] = field(default_factory=list)
     # It and what it is like, the nearest first: the expectations that hold for it.
@@ -113,6 +114,8 @@ def all_machines() -> dict[str, Machine]:
             fail(f"machines.toml: {name}: unknown emulator {machine.emulator}")
         if not all(path.exists() for path in settings.fragments(machine.config)):
             fail(f"machines.toml: {name}: unknown config {machine.config}")
+        if not set(machine.bases) <= settings.BASES.keys():
+            fail(f"machines.toml: {name}: unknown base in {machine.bases}")
         machines[name] = machine
     return machines
 
@@ -242,6 +245,11 @@ def left_out(machines: dict[str, Machine]) -> list[LeftOut]:
     return entries
 
 
+def boots_base(machine: Machine) -> bool:
+    """Whether the machine boots the kernels of BASE=."""
+    return not machine.bases or settings.BASE in machine.bases
+
+
 def runs_with(machine: Machine, config: str) -> bool:
     """Whether the machine runs with a kernel of CONFIG=config."""
     if "vmm" in (machine.config, config):
@@ -256,8 +264,8 @@ def runs_with(machine: Machine, config: str) -> bool:
 def select(every: bool = False, slow: bool = False) -> tuple[dict[str, Machine], list[Test]]:
     """The machines and tests that MACHINE= and TEST= leave; shell patterns, comma-separated.
 
-    Of the machines, those that run with the kernel of CONFIG=, or all of them; of the tests, those
-    of the matrix, or the slow ones, too."""
+    Of the machines, those that run with the kernel of BASE= and CONFIG=, or every one of BASE=; of
+    the tests, those of the matrix, or the slow ones, too."""
     def chosen(name: str, patterns: str) -> bool:
         return not patterns or any(fnmatch.fnmatchcase(name, pattern.strip())
                                    for pattern in patterns.split(","))
@@ -269,11 +277,12 @@ def select(every: bool = False, slow: bool = False) -> tuple[dict[str, Machine],
     named = {name: machine for name, machine in everything.items()
              if chosen(name, settings.MACHINE) and any(name in test.machines for test in tests)}
     machines = {name: machine for name, machine in named.items()
-                if every or runs_with(machine, settings.CONFIG)
-                and (settings.MACHINE or not machine.by_name)}
+                if boots_base(machine) and (every or runs_with(machine, settings.CONFIG)
+                                            and (settings.MACHINE or not machine.by_name))}
     if not machines:
         config = f" CONFIG={settings.CONFIG}" if settings.CONFIG else ""
         commands = sorted({f"make {'vmm' if machine.config == 'vmm' else 'matrix'}"
+                           f"{'' if boots_base(machine) else f' BASE={machine.bases[0]}'}"
                            for machine in named.values()})
         hint = " or ".join(commands)
         fail(f"no test matches MACHINE={settings.MACHINE} TEST={settings.TEST}{config} "
