@@ -43,7 +43,9 @@ class Tables(unittest.TestCase):
                          (other.command, other.bochsrc, other.cmdline))
         self.assertNotEqual(one.cpu, other.cpu)
         for values, said in (({"like": "b"}, "a: no machine b above it"),
-                             ({**dataclasses.asdict(one), "config": "c"}, "a: unknown config c")):
+                             ({**dataclasses.asdict(one), "config": "c"}, "a: unknown config c"),
+                             ({**dataclasses.asdict(one), "bases": ["2.6"]},
+                              "a: unknown base in ..2.6..")):
             with mock.patch.object(settings, "table", return_value={"a": values}), \
                     self.assertRaisesRegex(Error, said):
                 tables.all_machines()
