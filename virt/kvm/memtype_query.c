@@ -35,7 +35,8 @@ int kvm_memtype_check_cap(struct kvm *kvm)
 	if (!ram.forced)
 		caps |= KVM_MEMTYPE_CAP_HONOR;
 	if (kvm_arch_memtype_effective(kvm, &memory, &ram, MEMTYPE_WC) == MEMTYPE_WC ||
-	    kvm_arch_memtype_effective(kvm, &device, &mmio, MEMTYPE_WC) == MEMTYPE_WC)
+	    (!mmio.refusal &&
+	     kvm_arch_memtype_effective(kvm, &device, &mmio, MEMTYPE_WC) == MEMTYPE_WC))
 		caps |= KVM_MEMTYPE_CAP_WC;
 	if (kvm_arch_memtype_cached_mmio(kvm) == KVM_MEMTYPE_MMIO_CACHED)
 		caps |= KVM_MEMTYPE_CAP_CACHEABLE_PFNMAP;
@@ -54,10 +55,9 @@ static void kvm_memtype_answer(struct kvm *kvm, const struct kvm_memory_slot *sl
 	enum memtype_kind guest;
 
 	query->refusal = intent.refusal;
-	if (intent.refusal) {
-		query->attributes = 0;
+	/* A prediction stays one: the driver may map something else. */
+	if (intent.refusal)
 		return;
-	}
 	query->host = host.kind;
 	query->intent = intent.kind;
 	query->source = intent.source;
@@ -184,9 +184,13 @@ static const char * const kvm_memtype_source_names[] = {
 	"none", "RAM", "MMIO", "policy", "CPU", "PTE", "slot",
 };
 
+static_assert(ARRAY_SIZE(kvm_memtype_source_names) == KVM_MEMTYPE_SOURCE_SLOT + 1);
+
 static const char * const kvm_memtype_refusal_names[] = {
-	"none", "unmapped", "cacheable", "MTE",
+	"none", "unmapped", "cacheable", "MTE", "hypervisor",
 };
+
+static_assert(ARRAY_SIZE(kvm_memtype_refusal_names) == KVM_MEMTYPE_REFUSAL_HYPERVISOR + 1);
 
 static const char *kvm_memtype_policy_name(u8 policy)
 {
@@ -242,7 +246,7 @@ static void kvm_memtype_show_range(struct seq_file *file, struct kvm *kvm,
 					    "%s%s", length ? "," : "", names[i]);
 	}
 	kvm_memtype_name_effective(effective, sizeof(effective), query);
-	seq_printf(file, "%-2u 0x%016llx 0x%016llx %-4d %-4s %-6s %-16s %-6s %-24s %-9s ",
+	seq_printf(file, "%-2u 0x%016llx 0x%016llx %-4d %-4s %-6s %-16s %-6s %-24s %-10s ",
 		   query->as_id, gfn_to_gpa(range->start), gfn_to_gpa(range->end),
 		   range->slot_id, kvm_memtype_kind_names[query->host],
 		   kvm_memtype_kind_names[query->intent], effective,
@@ -313,7 +317,7 @@ static int kvm_memtype_show(struct seq_file *file, void *unused)
 	seq_printf(file, "policy %s\nnoncoherent-dma %s\n",
 		   kvm_memtype_policy_name(kvm_memtype_policy(kvm)),
 		   kvm_arch_has_noncoherent_dma(kvm) ? "yes" : "no");
-	seq_printf(file, "%-2s %-18s %-18s %-4s %-4s %-6s %-16s %-6s %-24s %-9s %s\n", "as",
+	seq_printf(file, "%-2s %-18s %-18s %-4s %-4s %-6s %-16s %-6s %-24s %-10s %s\n", "as",
 		   "start", "end", "slot", "host", "intent", "effective", "source", "attributes",
 		   "refusal", "mapped");
 

@@ -363,7 +363,9 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
 	kvm_memtype_apply_vma(vcpu->kvm, vm_flags, &host);
 	if (exec) {
 		intent = kvm_memtype_decide(vcpu->kvm, slot, host);
-		if (!intent.refusal && kvm_arch_memtype_noexec(&intent))
+		/* Without the hypervisor, a guest could not execute from there either. */
+		if (intent.refusal == KVM_MEMTYPE_REFUSAL_HYPERVISOR ||
+		    (!intent.refusal && kvm_arch_memtype_noexec(&intent)))
 			return -ENOEXEC;
 	}
 
@@ -388,8 +390,8 @@ int kvm_memtype_special_prot(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot
  * @hva: address of the memslot from which on @vma is its next one, in bytes
  *
  * Of what a driver maps, only if it has mapped something already; else it shows at the fault.
- * So does what pKVM's hypervisor does not map, as it did before: a guest need not use all that
- * it has.
+ * What pKVM's hypervisor does not map also shows only at the fault: a guest need not use all of
+ * its memory.
  *
  * Context: Under the mmap_lock of the VM's mm, at least for reading. May sleep.
  * Return: 0, or -EINVAL.

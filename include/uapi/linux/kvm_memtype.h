@@ -111,7 +111,8 @@
  * @host: out: type with which the host maps the page
  * @intent: out: type that KVM grants
  * @source: out: KVM_MEMTYPE_SOURCE_*
- * @refusal: out: KVM_MEMTYPE_REFUSAL_*; if not 0, the outputs but @end are 0
+ * @refusal: out: KVM_MEMTYPE_REFUSAL_*; if not 0, all outputs are 0 but @end and
+ *	KVM_MEMTYPE_ATTR_PREDICTED
  * @attributes: out: KVM_MEMTYPE_ATTR_*
  * @effective: out: type that the CPU uses, indexed by the type that the guest
  *	chooses in its own page tables; KVM_MEMTYPE_NONE where it cannot

@@ -44,7 +44,8 @@ NAME = "hardware"
 # The program that says what a machine is, and the rows of it that decide about memory types.
 IDENTITY = "kvm/memtype_host_test"
 DECISIVE = ("kernel: pages", "CPU: VMX", "CPU: SVM", "CPU: self-snoop", "KVM: EPT", "KVM: NPT",
-            "KVM: host type of PWT", "CPU: FWB", "CPU: DIC", "KVM: MTE", "KVM: VHE")
+            "KVM: host type of PWT", "CPU: FWB", "CPU: DIC", "KVM: MTE", "KVM: VHE",
+            "KVM: stage 2 by pKVM")
 # What --bar is for.
 SPEED = "kvm/memtype_speed"
 # Exit status where nothing could run, as of kselftest.

@@ -78,7 +78,7 @@ def ours(arch: str) -> list[Test]:
 def listing(arch: str, tests: list[Test], commit: str, base: str) -> bytes:
     """tests.json, which run.sh reads: the tables without what is not for this architecture."""
     machines = {name: item.proves for name, item in tables.all_machines().items()
-                if item.arch == arch and item.config != "vmm"}
+                if item.arch == arch and item.config != "vmm" and tables.boots_base(item)}
     listed = [dataclasses.asdict(dataclasses.replace(
         test, machines=[name for name in test.machines if name in machines],
         rows={row: mine for row, values in test.rows.items()

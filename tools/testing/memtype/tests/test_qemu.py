@@ -12,6 +12,7 @@ from unittest import mock
 
 import debian
 import qemu
+import settings
 from settings import Error
 
 THEIRS = "one\ntwo\nthree\n"
@@ -53,7 +54,8 @@ class Qemu(unittest.TestCase):
         path.write_text(text)
 
     def source(self, name: str) -> str:
-        return (qemu.SOURCE / name).read_text()
+        path: Path = qemu.SOURCE / name
+        return path.read_text()
 
 
 class Source(Qemu):
@@ -90,13 +92,23 @@ class Source(Qemu):
         self.assertFalse((qemu.SOURCE / "accel/old.c").exists())
 
     def test_interrupted(self) -> None:
-        """A source that is not patched to the end is not taken for one that is."""
-        self.write(qemu.PATCHES / "0001.patch", PATCH.format("ours").replace(" three", " four"))
-        with self.assertRaises(Error):
-            qemu.lay()
-        self.write(qemu.PATCHES / "0001.patch", PATCH.format("ours"))
-        qemu.lay()
-        self.assertEqual(self.source("meson.build"), "one\nours\nthree\n")
+        """A source of which something is missing is not taken for the whole."""
+        output = settings.output
+        for last in "tar", "apply":
+            def until(command: list[str | Path], last: str = last) -> str:
+                done: str = output(command)
+                if last in command:
+                    raise KeyboardInterrupt
+                return done
+
+            with self.subTest(last):
+                with mock.patch.object(qemu, "output", side_effect=until), \
+                        self.assertRaises(KeyboardInterrupt):
+                    qemu.lay()
+                (qemu.SOURCE / "meson.build").unlink()
+                qemu.lay()
+                self.assertEqual(self.source("meson.build"), "one\nours\nthree\n")
+                (qemu.SOURCE / "memtype.stamp").unlink()
 
     def test_twice(self) -> None:
         self.write(qemu.OURS / "meson.build", THEIRS)

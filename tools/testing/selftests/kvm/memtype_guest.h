@@ -465,7 +465,7 @@ static inline bool have_layer(void)
 }
 
 #define NO_LAYER	"this kernel has no guest memory types"
-#define NO_PROBE	"no KVM_MEMTYPE_PROBE here (CONFIG_KVM_MEMTYPE_PROBE is off, or pKVM)"
+#define NO_PROBE	"CONFIG_KVM_MEMTYPE_PROBE is off, or cannot see these page tables (pKVM)"
 
 /* Why a VM cannot have this policy and these flags here; NULL if it can. */
 static inline const char *why_not(uint64_t policy, uint32_t slot_flags)

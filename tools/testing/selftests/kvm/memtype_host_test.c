@@ -87,10 +87,11 @@ static void report_mode(void)
 	struct kvm_memtype_probe probe = { .gpa = TEST_GPA, .gva = TEST_GVA };
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm = create_vm(&vcpu, 1, 0);
+	bool probed = have_probe(vcpu);
 
-	report("KVM: stage 2 by pKVM", __vcpu_ioctl(vcpu, KVM_MEMTYPE_PROBE, &probe) &&
-				       errno == EOPNOTSUPP);
-	if (have_probe(vcpu)) {
+	if (probed || errno == EOPNOTSUPP)
+		report("KVM: stage 2 by pKVM", !probed);
+	if (probed) {
 		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT,
 					    vm_adjust_num_guest_pages(vm->mode, 1), 0);
 		map_as(vm, TEST_GVA, TEST_GPA, KVM_MEMTYPE_WB);

@@ -183,6 +183,22 @@ static inline void run_refused(struct __test_metadata *_metadata, struct kvm_vcp
 }
 
 /* The same of a page of which the query says beforehand, and a trace event then, why. */
+/* Whether the table in debugfs has @word in the line of a page. */
+static inline bool table_says(const struct kvm_vm *vm, uint64_t gpa, const char *word)
+{
+	unsigned long start, end;
+	bool found = false;
+	char line[256];
+	FILE *table;
+
+	table = open_table(vm);
+	while (!found && fgets(line, sizeof(line), table))
+		found = sscanf(line, "%*u %lx %lx", &start, &end) == 2 && gpa >= start &&
+			gpa < end && strstr(line, word);
+	fclose(table);
+	return found;
+}
+
 static inline void check_refusal(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
 				 uint64_t gpa, uint64_t gva, uint8_t refusal, const char *name)
 {
@@ -201,6 +217,8 @@ static inline void check_refusal(struct __test_metadata *_metadata, struct kvm_v
 	snprintf(gfn, sizeof(gfn), "gfn %lx ", gpa / getpagesize());
 	snprintf(reason, sizeof(reason), "refusal %s", name);
 	EXPECT_TRUE(trace_has(gfn, reason));
+	snprintf(reason, sizeof(reason), " %s ", name);
+	EXPECT_TRUE(table_says(vcpu->vm, gpa, reason));
 }
 
 #endif /* SELFTEST_KVM_MEMTYPE_WALK_H */
