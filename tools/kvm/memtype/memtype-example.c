@@ -51,7 +51,8 @@ static const char * const refusals[] = {
 	[KVM_MEMTYPE_REFUSAL_UNMAPPED] = "the host gives KVM no page there",
 	[KVM_MEMTYPE_REFUSAL_CACHEABLE] = "a device's memory, which the host caches",
 	[KVM_MEMTYPE_REFUSAL_MTE] = "the VM has MTE, and it cannot have tags",
-	[KVM_MEMTYPE_REFUSAL_HYPERVISOR] = "pKVM's hypervisor maps only memory that the host caches",
+	[KVM_MEMTYPE_REFUSAL_HYPERVISOR] =
+		"pKVM's hypervisor maps only memory that the host caches",
 };
 
 static const char * const map_infos[] = {

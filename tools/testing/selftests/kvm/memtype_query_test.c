@@ -609,7 +609,7 @@ TEST_F(refusal, hypervisor)
 		munmap(hva, HOST_SIZE);
 	}
 
-	/* A driver that has not mapped its memory yet may have any, and this one has what is cached. */
+	/* A driver that has mapped nothing yet may have any memory; this one has what is cached. */
 	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WB, 0);
 	ASSERT_NE(hva, MAP_FAILED);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
