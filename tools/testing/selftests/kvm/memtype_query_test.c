@@ -576,8 +576,11 @@ TEST_F(refusal, hypervisor)
 		bool device;
 		uint32_t prot, flags;	/* MEMTYPE_TEST_* */
 	} memory[] = {
-		{ false, MEMTYPE_TEST_WC }, { false, MEMTYPE_TEST_UC }, { true, MEMTYPE_TEST_WB },
-		{ true, MEMTYPE_TEST_WC }, { true, MEMTYPE_TEST_UC, MEMTYPE_TEST_ANY_UNCACHED },
+		{ .prot = MEMTYPE_TEST_WC },
+		{ .prot = MEMTYPE_TEST_UC },
+		{ .prot = MEMTYPE_TEST_WB, .device = true },
+		{ .prot = MEMTYPE_TEST_WC, .device = true },
+		{ .prot = MEMTYPE_TEST_UC, .device = true, .flags = MEMTYPE_TEST_ANY_UNCACHED },
 	};
 	uint64_t bar = frame_buffer();
 	struct kvm_memtype answer;
