@@ -256,6 +256,12 @@ static inline bool has_shadow_paging(void)
 				   !get_kvm_amd_param_bool("npt");
 }
 
+/* pKVM is arm64's. */
+static inline bool only_ram(void)
+{
+	return false;
+}
+
 /* Shadow paging on VMX goes by the MTRRs, whatever the host maps. */
 static inline bool mtrrs_decide(void)
 {
@@ -426,6 +432,25 @@ static inline void expect_walk(const char *row, uint64_t gva,
 static inline bool has_shadow_paging(void)
 {
 	return false;
+}
+
+#ifndef KVM_VM_TYPE_ARM_PROTECTED
+#define KVM_VM_TYPE_ARM_PROTECTED	(1UL << 31)
+#endif
+
+/*
+ * Whether guests get only memory that the host caches: with pKVM, once it can protect a guest. Its
+ * hypervisor then maps the memory of all of them.
+ */
+static inline bool only_ram(void)
+{
+	int kvm = open_kvm_dev_path_or_exit();
+	int vm = ioctl(kvm, KVM_CREATE_VM, KVM_VM_TYPE_ARM_PROTECTED);
+
+	close(kvm);
+	if (vm >= 0)
+		close(vm);
+	return vm >= 0;
 }
 
 static inline bool mtrrs_decide(void)
@@ -772,25 +797,6 @@ static inline uint64_t frame_buffer(void)
 
 /* What tests have of it, or of the driver's memory */
 #define HOST_SIZE	SZ_2M
-
-/* Whether guests get only memory that the host caches, because pKVM's hypervisor maps it */
-static inline bool only_ram(void)
-{
-	struct kvm_memtype answer;
-	struct kvm_vm *vm;
-	void *hva;
-
-	if (!have_layer() || !have_driver())
-		return false;
-	hva = map_host(HOST_SIZE, 0, MEMTYPE_TEST_WC, MEMTYPE_TEST_PREMAP);
-	TEST_ASSERT(hva != MAP_FAILED, DRIVER ": %s", strerror(errno));
-	vm = vm_create_barebones();
-	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
-	TEST_ASSERT(!get_memtype(vm, TEST_GPA, &answer), "query: %s", strerror(errno));
-	kvm_vm_free(vm);
-	munmap(hva, HOST_SIZE);
-	return answer.refusal == KVM_MEMTYPE_REFUSAL_HYPERVISOR;
-}
 
 #define ONLY_RAM	"pKVM's hypervisor maps only memory that the host caches"
 

@@ -776,8 +776,9 @@ TEST_F(refusal, execution_is_none)
 	WRITE_ONCE(hva[0], RETURN_INSTRUCTION);
 	vm_set_user_memory_region(self->vm, TEST_SLOT, 0, TEST_GPA, HOST_SIZE, hva);
 	ASSERT_EQ(get_memtype(self->vm, TEST_GPA, &answer), 0);
-	if (!only_ram())
-		EXPECT_EQ(answer.attributes & KVM_MEMTYPE_ATTR_NOEXEC, MMIO_NOEXEC);
+	EXPECT_EQ(answer.refusal, only_ram() ? KVM_MEMTYPE_REFUSAL_HYPERVISOR :
+					       KVM_MEMTYPE_REFUSAL_NONE);
+	EXPECT_EQ(answer.attributes & KVM_MEMTYPE_ATTR_NOEXEC, only_ram() ? 0 : MMIO_NOEXEC);
 #ifdef __aarch64__
 	vm_init_descriptor_tables(self->vm);
 	vcpu_init_descriptor_tables(self->vcpu);

@@ -182,7 +182,6 @@ static inline void run_refused(struct __test_metadata *_metadata, struct kvm_vcp
 	EXPECT_EQ(vcpu->run->memory_fault.flags, KVM_MEMTYPE_EXIT_REFUSED);
 }
 
-/* The same of a page of which the query says beforehand, and a trace event then, why. */
 /* Whether the table in debugfs has @word in the line of a page. */
 static inline bool table_says(const struct kvm_vm *vm, uint64_t gpa, const char *word)
 {
@@ -199,6 +198,9 @@ static inline bool table_says(const struct kvm_vm *vm, uint64_t gpa, const char 
 	return found;
 }
 
+/*
+ * The same of a page of which the query and the table say beforehand, and a trace event then, why.
+ */
 static inline void check_refusal(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
 				 uint64_t gpa, uint64_t gva, uint8_t refusal, const char *name)
 {
