@@ -435,7 +435,7 @@ static inline bool has_shadow_paging(void)
 }
 
 #ifndef KVM_VM_TYPE_ARM_PROTECTED
-#define KVM_VM_TYPE_ARM_PROTECTED	(1UL << 31)
+#define KVM_VM_TYPE_ARM_PROTECTED	BIT(31)
 #endif
 
 /*
