@@ -10,6 +10,7 @@
 
 #include "memtype_base.h"
 #include "mmu/spte.h"
+#include "x86.h"
 
 #ifdef CONFIG_KVM_MEMTYPE
 DECLARE_TRACEPOINT(kvm_memtype_map);

@@ -67,7 +67,6 @@ int mock_shadow_test(struct iommufd_ucmd *ucmd);
 #else
 #define MOCK_SHADOW_DEVICE_FLAGS 0
 #define mock_shadow_enforce NULL
-#define mock_shadow_iotlb_sync NULL
 #define mock_shadow_flush_iotlb_all NULL
 
 static inline int mock_shadow_begin(unsigned long dev_flags)
@@ -89,6 +88,14 @@ static inline void mock_shadow_init_pt(struct mock_shadow *sh, struct pt_iommu *
 				       unsigned long dev_flags)
 {
 }
+
+static inline void mock_shadow_iotlb_sync(struct iommu_domain *domain,
+					  struct iommu_iotlb_gather *gather)
+{
+}
+#else
+/* Without page tables of the IOMMU core, the mock has no function that could call it. */
+#define mock_shadow_iotlb_sync NULL
 #endif
 
 static inline void mock_shadow_free(struct mock_shadow *sh)

@@ -192,18 +192,19 @@ def other_bases() -> list[str]:
 
 def compile_sources() -> None:
     """Lay the tree, check the trailers, and compile the directories that our sources are in, for
-    each architecture."""
+    each architecture; and with OPTIONS off, those that have hooks."""
     tree.lay("patched")
     if problems := trailers():
         settings.fail("\n".join(problems))
     for arch in ARCHES:
-        out = BUILD / "check" / f"{arch}-compile"
-        build.configure(arch, out)
-        directories = sorted({f"{Path(name).parent}/" for name in tree.kernel_sources(arch)})
-        build.make(f"{settings.BASE} {arch} sources", arch, out / "check.log", "-C",
-                   TREES["patched"], f"O={out}", "KCFLAGS=-Werror", "prepare")
-        build.make(f"{settings.BASE} {arch} sources", arch, out / "check.log", "-C",
-                   TREES["patched"], f"O={out}", "KCFLAGS=-Werror", *directories)
+        for name, without, kinds in (("compile", (), OVERLAY + HOOKED),
+                                     ("compile-off", OPTIONS, HOOKED)):
+            out = BUILD / "check" / f"{arch}-{name}"
+            build.configure(arch, out, without)
+            sources = tree.kernel_sources(arch, kinds)
+            for targets in ["prepare"], sorted({f"{Path(path).parent}/" for path in sources}):
+                build.make(f"{settings.BASE} {arch} {name}", arch, out / "check.log", "-C",
+                           TREES["patched"], f"O={out}", "KCFLAGS=-Werror", *targets)
 
 
 def modules() -> list[str]:
