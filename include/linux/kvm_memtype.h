@@ -163,6 +163,14 @@ bool kvm_arch_memtype_legacy_forces(struct kvm *kvm);
 bool kvm_arch_memtype_can_force(struct kvm *kvm);
 
 /**
+ * kvm_arch_memtype_decides - whether KVM decides about the memory types of a VM
+ * @kvm: the VM; NULL for a new one
+ *
+ * Return: False for a VM whose memory is none of the host's business. Constant.
+ */
+bool kvm_arch_memtype_decides(struct kvm *kvm);
+
+/**
  * kvm_arch_memtype_only_ram - whether KVM can map nothing but memory that the host caches
  *
  * Return: Constant.

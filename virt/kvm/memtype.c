@@ -159,9 +159,9 @@ bool kvm_memtype_is_legacy(struct kvm *kvm)
  * @cap: args[0] is one of KVM_MEMTYPE_POLICY_*, all else is 0
  *
  * Context: Process context. Takes kvm->lock and kvm->slots_lock.
- * Return: 0; -EINVAL for anything unknown, and for KVM_MEMTYPE_POLICY_STAGE1
- * where it cannot be had; -EBUSY if the VM already has a vCPU. After an error the
- * policy is as before.
+ * Return: 0; -EINVAL for anything unknown, for a VM about which KVM does not
+ * decide, and for KVM_MEMTYPE_POLICY_STAGE1 where it cannot be had; -EBUSY if the
+ * VM already has a vCPU. After an error the policy is as before.
  */
 int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 {
@@ -173,6 +173,8 @@ int kvm_memtype_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 		return -EINVAL;
 	if (policy != KVM_MEMTYPE_POLICY_HONOR && policy != KVM_MEMTYPE_POLICY_LEGACY &&
 	    policy != KVM_MEMTYPE_POLICY_STAGE1)
+		return -EINVAL;
+	if (!kvm_arch_memtype_decides(kvm))
 		return -EINVAL;
 
 	mutex_lock(&kvm->lock);

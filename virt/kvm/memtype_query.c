@@ -20,7 +20,7 @@
  * @kvm: the VM that is asked about; NULL for one with the host's defaults
  *
  * Context: Any.
- * Return: A bitmap of KVM_MEMTYPE_CAP_*.
+ * Return: A bitmap of KVM_MEMTYPE_CAP_*; 0 if KVM does not decide about the VM.
  */
 int kvm_memtype_check_cap(struct kvm *kvm)
 {
@@ -32,6 +32,8 @@ int kvm_memtype_check_cap(struct kvm *kvm)
 	struct kvm_memtype_intent mmio = kvm_memtype_decide(kvm, NULL, device);
 	int caps = KVM_MEMTYPE_CAP_QUERY;
 
+	if (!kvm_arch_memtype_decides(kvm))
+		return 0;
 	if (!ram.forced)
 		caps |= KVM_MEMTYPE_CAP_HONOR;
 	if (kvm_arch_memtype_effective(kvm, &memory, &ram, MEMTYPE_WC) == MEMTYPE_WC ||
@@ -151,9 +153,10 @@ static int kvm_memtype_query(struct kvm *kvm, struct kvm_memtype *query)
  *
  * Context: Process context. Takes kvm->srcu and, within it, the mmap_lock of the
  * VM's mm for reading.
- * Return: 0; -EINVAL for an unknown flag, a non-zero padding or an address space
- * that the VM does not have; -ENOENT if no memslot is at the address; -EFAULT
- * for a bad pointer. After an error the argument is as before.
+ * Return: 0; -EINVAL for an unknown flag, a non-zero padding, an address space
+ * that the VM does not have, or a VM about which KVM does not decide; -ENOENT if
+ * no memslot is at the address; -EFAULT for a bad pointer. After an error the
+ * argument is as before.
  */
 long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp)
 {
@@ -162,7 +165,8 @@ long kvm_vm_ioctl_get_memtype(struct kvm *kvm, void __user *argp)
 
 	if (copy_from_user(&query, argp, sizeof(query)))
 		return -EFAULT;
-	if (query.flags || query.padding || query.as_id >= kvm_arch_nr_memslot_as_ids(kvm))
+	if (query.flags || query.padding || query.as_id >= kvm_arch_nr_memslot_as_ids(kvm) ||
+	    !kvm_arch_memtype_decides(kvm))
 		return -EINVAL;
 
 	answer.gpa = query.gpa;
@@ -353,11 +357,13 @@ DEFINE_SHOW_ATTRIBUTE(kvm_memtype);
  * @kvm: the VM; its directory exists, and goes away with the file before the VM does
  *
  * The file is a table of what kvm_memtype_decide() says of the VM's memory;
- * Documentation/virt/kvm/memtype.rst describes it.
+ * Documentation/virt/kvm/memtype.rst describes it. A VM about which KVM does not
+ * decide has none.
  *
  * Context: Process context.
  */
 void kvm_memtype_create_debugfs(struct kvm *kvm)
 {
-	debugfs_create_file("memtype", 0400, kvm->debugfs_dentry, kvm, &kvm_memtype_fops);
+	if (kvm_arch_memtype_decides(kvm))
+		debugfs_create_file("memtype", 0400, kvm->debugfs_dentry, kvm, &kvm_memtype_fops);
 }

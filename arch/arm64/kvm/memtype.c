@@ -58,6 +58,12 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm)
 	return false;
 }
 
+/* pKVM's hypervisor takes the memory of a protected guest from the host. */
+bool kvm_arch_memtype_decides(struct kvm *kvm)
+{
+	return !kvm || !kvm_vm_is_protected(kvm);
+}
+
 /* pKVM's hypervisor shares memory with guests and nothing else, and maps it write-back. */
 bool kvm_arch_memtype_only_ram(void)
 {

@@ -86,6 +86,12 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm)
 	return kvm_memtype_paging() == KVM_MEMTYPE_EPT && !(kvm && kvm_has_mirrored_tdp(kvm));
 }
 
+/* The TDX module decides about private memory, but KVM about what a TD shares. */
+bool kvm_arch_memtype_decides(struct kvm *kvm)
+{
+	return true;
+}
+
 bool kvm_arch_memtype_only_ram(void)
 {
 	return false;

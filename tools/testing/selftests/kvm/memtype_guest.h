@@ -438,16 +438,24 @@ static inline bool has_shadow_paging(void)
 #define KVM_VM_TYPE_ARM_PROTECTED	BIT(31)
 #endif
 
+/* A VM that pKVM protects, as a file descriptor; negative if there is no pKVM. */
+static inline int create_protected_vm(void)
+{
+	int kvm = open_kvm_dev_path_or_exit();
+	int vm = ioctl(kvm, KVM_CREATE_VM, KVM_VM_TYPE_ARM_PROTECTED);
+
+	close(kvm);
+	return vm;
+}
+
 /*
  * Whether guests get only memory that the host caches: with pKVM, once it can protect a guest. Its
  * hypervisor then maps the memory of all of them.
  */
 static inline bool only_ram(void)
 {
-	int kvm = open_kvm_dev_path_or_exit();
-	int vm = ioctl(kvm, KVM_CREATE_VM, KVM_VM_TYPE_ARM_PROTECTED);
+	int vm = create_protected_vm();
 
-	close(kvm);
 	if (vm >= 0)
 		close(vm);
 	return vm >= 0;

@@ -350,4 +350,34 @@ TEST(one_place_decides)
 }
 #endif
 
+#ifdef __aarch64__
+/* pKVM's hypervisor decides about the memory of a guest that it protects. */
+TEST(protected_vm_has_no_policy)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_MEMTYPE, .args[0] = KVM_MEMTYPE_POLICY_HONOR,
+	};
+	struct kvm_memtype query = {};
+	char path[64];
+	int vm, length;
+
+	if (!have_layer())
+		SKIP(return, NO_LAYER);
+	vm = create_protected_vm();
+	if (vm < 0)
+		SKIP(return, "KVM cannot protect a VM");
+	EXPECT_EQ(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MEMTYPE), 0);
+	EXPECT_EQ(ioctl(vm, KVM_ENABLE_CAP, &cap), -1);
+	EXPECT_EQ(errno, EINVAL);
+	/* Without a memslot, it would be ENOENT. */
+	EXPECT_EQ(ioctl(vm, KVM_GET_MEMTYPE, &query), -1);
+	EXPECT_EQ(errno, EINVAL);
+	length = snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d", getpid(), vm);
+	EXPECT_EQ(access(path, F_OK), 0);
+	snprintf(path + length, sizeof(path) - length, "/memtype");
+	EXPECT_EQ(access(path, F_OK), -1);
+	close(vm);
+}
+#endif
+
 TEST_HARNESS_MAIN
