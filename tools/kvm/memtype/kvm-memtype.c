@@ -303,7 +303,7 @@ static struct vm *read_process(const char *pid, size_t *nr_vms)
 		path = text(VMS "/%s/memtype", name);
 		if (access(path, F_OK) && errno == ENOENT)
 			errx(UNSUPPORTED,
-			     "%s is not there: did the VM end, or has the kernel no %s?",
+			     "%s is missing: did the VM end, is it protected, or is %s off?",
 			     path, "CONFIG_KVM_MEMTYPE");
 		vms = check_memory(reallocarray(vms, *nr_vms + 1, sizeof(*vms)));
 		vms[*nr_vms] = (struct vm) { .name = name };
