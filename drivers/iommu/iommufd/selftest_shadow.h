@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/xarray.h>
 
-#ifdef CONFIG_IOMMU_PT
+#if IS_ENABLED(CONFIG_IOMMU_PT)
 #include <linux/generic_pt/iommu.h>
 #endif
 
@@ -27,7 +27,7 @@ struct mock_shadow {
 	size_t granule;
 	struct list_head late;
 	bool simulated, enforceable, enforced;
-#ifdef CONFIG_IOMMU_PT
+#if IS_ENABLED(CONFIG_IOMMU_PT)
 	struct xarray pt_pfns;
 	struct pt_iommu_ops pt_ops;
 	const struct pt_iommu_ops *real_pt_ops;
@@ -53,7 +53,7 @@ int mock_shadow_begin(unsigned long dev_flags);
 void mock_shadow_end(void);
 void mock_shadow_init(struct mock_shadow *sh, struct iommu_domain *domain, struct xarray *pfns,
 		      unsigned long dev_flags);
-#ifdef CONFIG_IOMMU_PT
+#if IS_ENABLED(CONFIG_IOMMU_PT)
 void mock_shadow_init_pt(struct mock_shadow *sh, struct pt_iommu *table, unsigned long dev_flags);
 #endif
 void mock_shadow_free(struct mock_shadow *sh);
@@ -83,7 +83,7 @@ static inline void mock_shadow_init(struct mock_shadow *sh, struct iommu_domain 
 {
 }
 
-#ifdef CONFIG_IOMMU_PT
+#if IS_ENABLED(CONFIG_IOMMU_PT)
 static inline void mock_shadow_init_pt(struct mock_shadow *sh, struct pt_iommu *table,
 				       unsigned long dev_flags)
 {

@@ -121,14 +121,19 @@ def kernel_objects(arch: str, kinds: str) -> list[str]:
             for path in commands if path.exists()]
 
 
+def fragments(arch: str, *more: str) -> list[Path]:
+    """Those of the matrix, what is only checked, and more of configs/."""
+    names = [f"check_{arch}"] if arch in CHECKED_ONLY else []
+    return build.fragments(arch) + settings.fragments(*names, *more)
+
+
 def kernel_warnings(arch: str) -> list[str]:
     """gcc W=1 and sparse on the kernel objects that are ours or hooked, in a place of their own.
 
     In a hooked file, only what is said of our lines counts: the base has warnings too.
     """
     out, linux = BUILD / "check" / f"{arch}-w1", TREES[KERNEL].resolve()
-    more = [HERE / f"configs/check_{arch}.config"] if arch in CHECKED_ONLY else []
-    build.configure(arch, out, files=[*build.fragments(arch), *more])
+    build.configure(arch, out, files=fragments(arch))
     what, log = f"{arch} sparse and W=1", out / "check.log"
     words: list[str | Path] = ["-C", linux, f"O={out}", "C=1", "W=1"]
     # Before any object, kbuild compiles files of the base, of which it also warns.
@@ -192,7 +197,8 @@ def other_bases() -> list[str]:
 
 def compile_sources() -> None:
     """Lay the tree, check the trailers, and compile the directories that our sources are in, for
-    each architecture; and with OPTIONS off, those that have hooks."""
+    each architecture; and with OPTIONS off, those that have hooks. What can be a module is one:
+    only the matrix of that base builds it into the kernel."""
     tree.lay("patched")
     if problems := trailers():
         settings.fail("\n".join(problems))
@@ -200,23 +206,22 @@ def compile_sources() -> None:
         for name, without, kinds in (("compile", (), OVERLAY + HOOKED),
                                      ("compile-off", OPTIONS, HOOKED)):
             out = BUILD / "check" / f"{arch}-{name}"
-            build.configure(arch, out, without)
+            build.configure(arch, out, without, fragments(arch, "modules"))
             sources = tree.kernel_sources(arch, kinds)
             for targets in ["prepare"], sorted({f"{Path(path).parent}/" for path in sources}):
                 build.make(f"{settings.BASE} {arch} {name}", arch, out / "check.log", "-C",
                            TREES["patched"], f"O={out}", "KCFLAGS=-Werror", *targets)
 
 
-def modules() -> list[str]:
+def modules(arch: str) -> list[str]:
     """What maintains caches builds as modules, too: modpost stops at a symbol that is not exported,
     or whose namespace is not imported.
 
     Only the modules are built. What is exported to them, modpost learns from the kernel that has
     been built, without what they export themselves, because there they are a part of it.
     """
-    arch = next(iter(ARCHES))
     out = BUILD / "check" / f"{arch}-modules"
-    build.configure(arch, out, files=[*build.fragments(arch), HERE / "configs/modules.config"])
+    build.configure(arch, out, files=[*build.fragments(arch), *settings.fragments("modules")])
     objects = [f"{name}.{kind}" for name in MODULES for kind in ("o", "mod")]
     build.make(f"{arch} modules", arch, out / "check.log", "-C", TREES[KERNEL], f"O={out}",
                *objects)
@@ -360,7 +365,6 @@ def upstream_programs() -> list[str]:
 # The checks; those with an argument are for each architecture.
 CHECKS: dict[str, Callable[[], list[str]]] = {
     "checkpatch --strict": checkpatch,
-    "modules": modules,
     "other bases: hooks and sources": other_bases,
     "kernel-doc": kernel_doc,
     "Sphinx": sphinx.warnings,
@@ -374,6 +378,7 @@ CHECKS: dict[str, Callable[[], list[str]]] = {
 ARCH_CHECKS: dict[str, Callable[[str], list[str]]] = {
     "kernel objects: sparse, W=1": kernel_warnings,
     "options off: no trace of the hooks": option_off,
+    "modules": modules,
     "programs: sparse, W=1": program_warnings,
     "exit barrier": barrier.exit_barrier,
 }
