@@ -166,7 +166,8 @@ bool kvm_arch_memtype_can_force(struct kvm *kvm);
  * kvm_arch_memtype_decides - whether KVM decides about the memory types of a VM
  * @kvm: the VM; NULL for a new one
  *
- * Return: False for a VM whose memory is none of the host's business. Constant.
+ * Context: After kvm_arch_init_vm().
+ * Return: False for a VM whose memory the host does not control. Constant.
  */
 bool kvm_arch_memtype_decides(struct kvm *kvm);
 

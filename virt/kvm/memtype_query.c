@@ -28,12 +28,13 @@ int kvm_memtype_check_cap(struct kvm *kvm)
 	const struct kvm_memtype_host device = {
 		.kind = MEMTYPE_UC, .mmio = true, .any_uncached = true,
 	};
-	struct kvm_memtype_intent ram = kvm_memtype_decide(kvm, NULL, memory);
-	struct kvm_memtype_intent mmio = kvm_memtype_decide(kvm, NULL, device);
+	struct kvm_memtype_intent ram, mmio;
 	int caps = KVM_MEMTYPE_CAP_QUERY;
 
 	if (!kvm_arch_memtype_decides(kvm))
 		return 0;
+	ram = kvm_memtype_decide(kvm, NULL, memory);
+	mmio = kvm_memtype_decide(kvm, NULL, device);
 	if (!ram.forced)
 		caps |= KVM_MEMTYPE_CAP_HONOR;
 	if (kvm_arch_memtype_effective(kvm, &memory, &ram, MEMTYPE_WC) == MEMTYPE_WC ||

@@ -284,6 +284,7 @@ static bool is_vm_of(const char *name, const char *pid)
 static struct vm *read_process(const char *pid, size_t *nr_vms)
 {
 	struct dirent **entries;
+	bool without_table = false;
 	struct vm *vms = NULL;
 	int nr;
 
@@ -301,14 +302,18 @@ static struct vm *read_process(const char *pid, size_t *nr_vms)
 		if (!is_vm_of(name, pid))
 			continue;
 		path = text(VMS "/%s/memtype", name);
-		if (access(path, F_OK) && errno == ENOENT)
-			errx(UNSUPPORTED,
-			     "%s is missing: did the VM end, is it protected, or is %s off?",
-			     path, "CONFIG_KVM_MEMTYPE");
+		if (access(path, F_OK) && errno == ENOENT) {
+			warnx("%s is missing: did the VM end, is it protected, or is %s off?",
+			      path, "CONFIG_KVM_MEMTYPE");
+			without_table = true;
+			continue;
+		}
 		vms = check_memory(reallocarray(vms, *nr_vms + 1, sizeof(*vms)));
 		vms[*nr_vms] = (struct vm) { .name = name };
 		read_vm(path, &vms[(*nr_vms)++]);
 	}
+	if (!*nr_vms && without_table)
+		exit(UNSUPPORTED);
 	if (!*nr_vms)
 		errx(NO_VM, "process %s has no VM (" VMS " has none of it)", pid);
 	return vms;

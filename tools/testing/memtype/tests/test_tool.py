@@ -446,8 +446,18 @@ class Process(Tool):
 
     def test_kernel_without_the_file(self) -> None:
         (self.kvm / f"{os.getpid()}-7").mkdir()
-        self.refused(self.run_tool(str(os.getpid())), "-7/memtype is not there",
-                     "CONFIG_KVM_MEMTYPE", status=4)
+        self.refused(self.run_tool(str(os.getpid())), "-7/memtype is missing",
+                     "is it protected", "CONFIG_KVM_MEMTYPE", status=4)
+
+    def test_one_without_the_file(self) -> None:
+        """The others are printed."""
+        pid = os.getpid()
+        (self.kvm / f"{pid}-7").mkdir()
+        self.add(f"{pid}-8", table())
+        done = self.run_tool(str(pid))
+        self.assertEqual(done.returncode, 0)
+        self.assertIn(f"{pid}-7/memtype is missing", done.stderr)
+        self.assertIn(f"VM {pid}-8: policy honor, ", done.stdout)
 
     def test_no_debugfs(self) -> None:
         self.kvm.rmdir()

@@ -444,6 +444,7 @@ static inline int create_protected_vm(void)
 	int kvm = open_kvm_dev_path_or_exit();
 	int vm = ioctl(kvm, KVM_CREATE_VM, KVM_VM_TYPE_ARM_PROTECTED);
 
+	TEST_ASSERT(vm >= 0 || errno == EINVAL, "KVM_CREATE_VM: %s", strerror(errno));
 	close(kvm);
 	return vm;
 }

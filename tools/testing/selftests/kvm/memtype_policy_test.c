@@ -376,6 +376,7 @@ TEST(protected_vm_has_no_policy)
 	EXPECT_EQ(access(path, F_OK), 0);
 	snprintf(path + length, sizeof(path) - length, "/memtype");
 	EXPECT_EQ(access(path, F_OK), -1);
+	EXPECT_EQ(errno, ENOENT);
 	close(vm);
 }
 #endif
