@@ -444,17 +444,18 @@ static int memtype_test_check(const struct memtype_test_setup *setup)
 
 static struct memtype_test *memtype_test_create(const struct memtype_test_setup *setup)
 {
+	const struct memtype_test new = {
+		.setup = *setup, .nr_pages = setup->size >> PAGE_SHIFT,
+	};
 	struct memtype_test *test;
 	int ret;
 
 	ret = memtype_test_check(setup);
 	if (ret)
 		return ERR_PTR(ret);
-	test = kzalloc(sizeof(*test), GFP_KERNEL);
+	test = kmemdup(&new, sizeof(new), GFP_KERNEL);
 	if (!test)
 		return ERR_PTR(-ENOMEM);
-	test->setup = *setup;
-	test->nr_pages = setup->size >> PAGE_SHIFT;
 	if (memtype_test_has(test, MEMTYPE_TEST_MIXED))
 		test->first = test->nr_pages / 2;
 
