@@ -14,9 +14,9 @@
 
 /* Binary attributes are constant in kernels that have this. */
 #ifdef __SYSFS_FUNCTION_ALTERNATIVE
-#define SYSFS_STRUCT(name)	const struct name
+#define BIN_ATTR_CONST	const
 #else
-#define SYSFS_STRUCT(name)	struct name
+#define BIN_ATTR_CONST
 #endif
 
 #ifdef CONFIG_DMA_CACHE
@@ -27,7 +27,7 @@ static const char * const iommu_coherency_words[] = {
 };
 
 static ssize_t dma_coherency_read(struct file *file, struct kobject *kobj,
-				  SYSFS_STRUCT(bin_attribute) *attr, char *buf, loff_t off,
+				  BIN_ATTR_CONST struct bin_attribute *attr, char *buf, loff_t off,
 				  size_t count)
 {
 	enum iommu_coherency coherency = READ_ONCE(to_iommu_group(kobj)->coherency);
@@ -115,7 +115,7 @@ static bool iommu_group_in_use(struct iommu_group *group)
 }
 
 static ssize_t dma_coherency_write(struct file *file, struct kobject *kobj,
-				   SYSFS_STRUCT(bin_attribute) *attr, char *buf, loff_t off,
+				   BIN_ATTR_CONST struct bin_attribute *attr, char *buf, loff_t off,
 				   size_t count)
 {
 	int coherency = sysfs_match_string(iommu_coherency_words, buf);
@@ -147,7 +147,7 @@ static ssize_t dma_coherency_write(struct file *file, struct kobject *kobj,
 /* A binary attribute, to check who opened the file, not who writes */
 static BIN_ATTR_RW(dma_coherency, 0);
 
-static SYSFS_STRUCT(bin_attribute) *iommu_coherency_attrs[] = {
+static BIN_ATTR_CONST struct bin_attribute *BIN_ATTR_CONST iommu_coherency_attrs[] = {
 	&bin_attr_dma_coherency,
 	NULL
 };

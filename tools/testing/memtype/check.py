@@ -189,18 +189,18 @@ def option_off(arch: str) -> list[str]:
 
 def other_bases() -> list[str]:
     """Of the bases that this run is not for: hooks and mutations that do not apply, sources that do
-    not compile, and what gcc and checkpatch say of them."""
+    not compile or of which gcc warns."""
     return [line for name in settings.BASES if name != settings.BASE and not settings.KSRC
             for line in run([sys.executable, "-B", HERE / "check.py", "compile"],
                             env={**os.environ, "BASE": name})]
 
 
 def compile_sources() -> None:
-    """Lay the tree, check style and trailers, and compile the directories that our sources are in,
-    for each architecture; and with OPTIONS off, those that have hooks. What can be a module is one:
+    """Lay the tree, check the trailers, and compile the directories that our sources are in, for
+    each architecture; and with OPTIONS off, those that have hooks. What can be a module is one:
     only the matrix of that base builds it into the kernel."""
     tree.lay("patched")
-    if problems := checkpatch() + trailers():
+    if problems := trailers():
         settings.fail("\n".join(problems))
     for arch in ARCHES:
         for name, without, kinds in (("compile", (), OVERLAY + HOOKED),
