@@ -206,7 +206,7 @@ def compile_sources() -> None:
         for name, without, kinds in (("compile", (), OVERLAY + HOOKED),
                                      ("compile-off", OPTIONS, HOOKED)):
             out = BUILD / "check" / f"{arch}-{name}"
-            build.configure(arch, out, without, fragments(arch, "modules"))
+            build.configure(arch, out, without, fragments(arch, "modules", f"modules_{arch}"))
             sources = tree.kernel_sources(arch, kinds)
             for targets in ["prepare"], sorted({f"{Path(path).parent}/" for path in sources}):
                 build.make(f"{settings.BASE} {arch} {name}", arch, out / "check.log", "-C",
@@ -222,7 +222,7 @@ def modules() -> list[str]:
     """
     arch = next(iter(ARCHES))   # the kernels of the others have no modules
     out = BUILD / "check" / f"{arch}-modules"
-    build.configure(arch, out, files=[*build.fragments(arch), *settings.fragments("modules")])
+    build.configure(arch, out, files=fragments(arch, "modules", f"modules_{arch}"))
     objects = [f"{name}.{kind}" for name in MODULES for kind in ("o", "mod")]
     build.make(f"{arch} modules", arch, out / "check.log", "-C", TREES[KERNEL], f"O={out}",
                *objects)
